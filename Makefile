@@ -1,0 +1,39 @@
+# make demo   sets everything up and runs the main job on the embedded data set
+# make test   sets everything up, lints, type-checks, checks the floors and runs the tests
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_OUTPUT ?= runs/demo
+
+.PHONY: demo test lint scatter bench clean
+
+demo: .venv/demo
+	$(BIN)/zoo compare --output $(DEMO_OUTPUT)
+
+test: .venv/dev lint
+	$(BIN)/pytest -q
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+# Builds torch-scatter against the torch that is there (minutes). PyG finds and uses it by itself.
+scatter: .venv/demo
+	$(BIN)/pip install -q wheel setuptools
+	$(BIN)/pip install --no-build-isolation torch-scatter
+	$(BIN)/zoo --version
+
+bench: .venv/demo
+	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/coverage.py
+
+# The environment is made once, and again when the dependencies change.
+.venv/demo .venv/dev: setup.cfg
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e '.[$(@F)]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

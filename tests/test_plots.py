@@ -1,0 +1,587 @@
+from __future__ import annotations
+
+import sys
+import warnings
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch_geometric.data import Data
+
+from zoo import plots
+from zoo.lookup import InputError
+from zoo.plots import (
+    charts,
+    plot_comparison,
+    plot_contact_sheet,
+    plot_curves,
+    plot_embeddings,
+    plot_label_graph,
+    plot_per_label,
+)
+from zoo.plots.graph_map import _divide, _points_along, _strongest_labels
+from zoo.plots.names import measure_names, place_names
+from zoo.plots.page import FORMATS, STYLE, fit, new_figure, ruler, wrap
+
+LONG = "mlgcn-tf_efficientnet_lite0:conv=GATv2Conv:graph=shuffled:widths=[1024,2048]:" + "x" * 120
+ODD_NAMES = [
+    "$5 bill$",
+    "_underscore",
+    "naïve café",
+    "Ωμέγα",
+    "кот",
+    "100 %",
+    "a\\b{c}",
+    "two\nlines",
+    LONG,
+    "x",
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings():
+    """A glyph that no font has, or a layout that does not fit, is a warning of matplotlib's."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", module=r"matplotlib|zoo\.plots")
+        warnings.filterwarnings("error", message=".*(Glyph|constrained_layout|tight_layout).*")
+        yield
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were written, to look at their texts."""
+    from matplotlib.figure import Figure
+
+    figures = []
+    save = Figure.savefig
+
+    def remember(self, *args, **kwargs):
+        save(self, *args, **kwargs)
+        figures.append(self)
+
+    monkeypatch.setattr(Figure, "savefig", remember)
+    return figures
+
+
+def texts(figure):
+    """Every visible text of a figure with its extent in pixels."""
+    from matplotlib.text import Text
+
+    renderer = figure.canvas.get_renderer()
+    found = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()]
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in found]
+
+
+def overlapping(boxes, slack=0.5):
+    """Pairs of texts that share more than ``slack`` pixels in both directions."""
+    return [
+        (a, b)
+        for (a, p), (b, q) in combinations(boxes, 2)
+        if min(p.x1, q.x1) - max(p.x0, q.x0) > slack and min(p.y1, q.y1) - max(p.y0, q.y0) > slack
+    ]
+
+
+def outside(figure):
+    width, height = figure.get_size_inches() * figure.dpi
+    return [
+        t
+        for t, box in texts(figure)
+        if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1
+    ]
+
+
+def is_picture(path: Path, smallest: int = 100, largest: int = 6000) -> bool:
+    with Image.open(path) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert len(set(image.convert("L").get_flattened_data())) > 5  # Not blank.
+        return all(smallest < side < largest for side in image.size)
+
+
+def label_graph(num_labels: int, degree: float, names=None, seed=0) -> Data:
+    """Edges by chance, ``degree`` to a label on average, and the self-loops."""
+    generator = np.random.default_rng(seed)
+    dense = generator.random((num_labels, num_labels))
+    dense[generator.random(dense.shape) >= degree / num_labels] = 0
+    np.fill_diagonal(dense, 1)
+    edges = np.stack(np.nonzero(dense))
+    return Data(
+        edge_index=torch.from_numpy(edges),
+        edge_weight=torch.from_numpy(dense[tuple(edges)]).float(),
+        label_names=names or [f"label {k} of many" for k in range(num_labels)],
+        num_nodes=num_labels,
+    )
+
+
+def rows(seeds: int = 3) -> list[dict]:
+    generator = np.random.default_rng(0)
+    entries = [
+        ("linear-resnet50", "baseline"),
+        ("mlgcn-resnet50", "graph"),
+        (LONG, "control"),
+        ("sgc-x", "graph"),
+    ]
+    made = []
+    for name, kind in entries:
+        values = (0.6 + 0.02 * generator.standard_normal(seeds)).tolist()
+        half = float(np.std(values, ddof=1)) if seeds > 1 else float("nan")
+        made.append(
+            {"name": name, "kind": kind, "values": values, "mean": float(np.mean(values)), "half_width": half}
+        )
+    return made
+
+
+@pytest.fixture
+def photos(tmp_path) -> list[Path]:
+    paths = []
+    for k, size in enumerate([(300, 120), (90, 400), (20, 20)]):
+        paths.append(tmp_path / f"{k}.png")
+        Image.effect_noise(size, 90).convert("RGB").save(paths[-1])
+    return paths
+
+
+def all_plots(folder: Path, photos: list[Path], suffix: str = ".png") -> list[Path]:
+    """One of each."""
+    names = [f"label {k}" for k in range(12)]
+    generator = np.random.default_rng(3)
+    return [
+        plot_comparison(rows(), folder / f"comparison{suffix}"),
+        plot_label_graph(label_graph(12, 3), folder / f"graph{suffix}", counts=np.arange(12)),
+        plot_embeddings(generator.normal(size=(12, 5)), names, folder / f"embeddings{suffix}"),
+        plot_per_label(names, {"a": generator.random(12)}, np.arange(12), folder / f"per_label{suffix}"),
+        plot_contact_sheet(photos, [["cat"]] * 3, [[("dog", 0.5)]] * 3, folder / f"sheet{suffix}"),
+        plot_curves(
+            [{"epoch": e, "train_loss": 1 / (e + 1), "val_loss": 1.0, "val_mAP": e / 9} for e in range(5)],
+            folder / f"curves{suffix}",
+        ),
+    ]
+
+
+def test_every_plot_is_exported():
+    assert sorted(plots.__all__) == sorted(name for name in vars(plots) if name.startswith("plot_"))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_same_input_gives_the_same_bytes(tmp_path, photos, suffix):
+    np.random.seed(1)  # noqa: NPY002
+    first = all_plots(tmp_path / "first", photos, suffix)
+    np.random.seed(2)  # noqa: NPY002
+    second = all_plots(tmp_path / "second", photos, suffix)
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert {path.name for path in first} == {path.name for path in (tmp_path / "first").iterdir()}
+    if suffix == ".png":
+        assert all(is_picture(path) for path in first)
+
+
+def test_global_style_neither_matters_nor_changes(tmp_path):
+    import matplotlib
+
+    expected = plot_comparison(rows(), tmp_path / "a.png").read_bytes()
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black"}):
+        before = dict(matplotlib.rcParams)
+        assert plot_comparison(rows(), tmp_path / "b.png").read_bytes() == expected
+        assert dict(matplotlib.rcParams) == before
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_unknown_format_is_named_before_any_work(tmp_path):
+    with pytest.raises(InputError, match=r"unknown picture format '\.pgn'\. Did you mean \.png\?"):
+        plot_comparison(rows(), tmp_path / "a.pgn")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("matplotlib", "matplotlib"), ("networkx", "networkx"), ("sklearn", "scikit-learn")],
+)
+def test_a_missing_library_says_what_to_install(tmp_path, monkeypatch, module, package):
+    for name in [name for name in sys.modules if name.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    expected = pytest.raises(InputError, match=rf"needs {package}: pip install 'label-graph-zoo\[train\]'")
+    if module == "sklearn":
+        with expected:
+            plot_embeddings(np.eye(8), [str(k) for k in range(8)], tmp_path / "a.png")
+    else:
+        with expected:
+            plot_label_graph(label_graph(3, 1), tmp_path / "a.png")
+
+
+def test_text_sizes_are_those_of_matplotlib(tmp_path):
+    with new_figure(tmp_path / "a.png") as figure:
+        for text in ("wide wide wide", "fi", "$x$"):
+            drawn = figure.text(0, 0, text, size=13)
+            extent = drawn.get_window_extent(figure.canvas.get_renderer())
+            assert ruler(figure, 13.0)(text) == pytest.approx(extent.width / figure.dpi, abs=0.02)
+
+
+@pytest.mark.parametrize("width", [1.0, 7.0, 20.0, 500.0])
+@pytest.mark.parametrize("text", [*ODD_NAMES, "", " ", "a:b,c d/e-f"])
+def test_wrapped_text_fits_and_is_whole(text, width):
+    lines = wrap(text, width, len)
+    assert max(map(len, lines)) <= width
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    if len(text) <= width:
+        assert lines == [" ".join(text.split())]
+
+
+def test_text_is_broken_where_words_end():
+    assert wrap("mlgcn-resnet50:graph=shuffled:tau=0.1", 24.0, len) == [
+        "mlgcn-resnet50:",
+        "graph=shuffled:tau=0.1",
+    ]
+    assert wrap("traffic light", 8.0, len) == ["traffic", "light"]
+
+
+@pytest.mark.parametrize(("num_labels", "crowd"), [(1, 1.0), (20, 1.0), (80, 1.0), (80, 0.2), (200, 0.6)])
+def test_placed_names_overlap_neither_each_other_nor_the_edge(num_labels, crowd):
+    generator = np.random.default_rng(num_labels)
+    page = (13.0, 10.0)
+    points = 0.5 * np.array(page) + crowd * (generator.random((num_labels, 2)) - 0.5) * (np.array(page) - 0.3)
+    radii = np.full(num_labels, 0.05)
+    sizes = np.stack([generator.uniform(0.3, 1.2, num_labels), np.full(num_labels, 0.17)], axis=1)
+    centres = place_names(points, radii, sizes, page)
+    assert ((centres - sizes / 2 >= 0) & (centres + sizes / 2 <= page)).all()
+    for a, b in combinations(range(num_labels), 2):
+        apart = np.abs(centres[a] - centres[b]) - (sizes[a] + sizes[b]) / 2
+        assert apart.max() >= -1e-9
+    # No name lies on its own dot, and where there is room all of them are beside it.
+    gaps = (np.abs(centres - points) - sizes / 2).max(1)
+    assert (gaps > 0).all()
+    if crowd == 1.0 and num_labels <= 20:
+        assert gaps.max() < 0.3
+
+
+def test_names_stand_clear_of_lines_and_dots():
+    centre = place_names(
+        np.array([[5.0, 5.0]]), np.array([0.1]), np.array([[1.0, 0.2]]), (10.0, 10.0),
+        np.stack([np.linspace(5, 9, 40), np.full(40, 5.0)], axis=1),
+    )[0]  # fmt: skip
+    assert not (abs(centre[1] - 5) < 0.1 and centre[0] > 5)
+    points = np.array([[5.0, 5.0], [5.6, 5.0]])
+    centres = place_names(points, np.full(2, 0.1), np.full((2, 2), [1.0, 0.2]), (10.0, 10.0))
+    for name, dot in ((0, 1), (1, 0)):
+        assert (np.abs(centres[name] - points[dot]) >= np.array([0.5, 0.1])).any()
+
+
+def test_boxes_share_a_page_by_area():
+    areas = [9.0, 5.0, 5.0, 2.0, 1.0]
+    boxes = _divide(areas, (1.0, 2.0, 11.0, 7.0))
+    assert [w * h for _, _, w, h in boxes] == pytest.approx([77 * area / 22 for area in areas])
+    assert min(x for x, *_ in boxes) == 1
+    assert max(x + w for x, _, w, _ in boxes) == pytest.approx(12)
+    for (ax, ay, aw, ah), (bx, by, bw, bh) in combinations(boxes, 2):
+        assert min(ax + aw, bx + bw) - max(ax, bx) < 1e-9 or min(ay + ah, by + bh) - max(ay, by) < 1e-9
+    assert _divide([], (0.0, 0.0, 1.0, 1.0)) == []
+
+
+def test_points_fill_their_box():
+    fitted = fit(np.array([[3.0, 7.0], [5.0, 7.0], [4.0, 7.0]]), (1.0, 1.0, 4.0, 2.0))
+    np.testing.assert_allclose(fitted, [[1, 2], [5, 2], [3, 2]])
+
+
+def test_comparison_shows_every_name_whole_best_on_top(tmp_path, drawn):
+    given = rows()
+    plot_comparison(given, tmp_path / "a.png")
+    axes = drawn[0].axes[0]
+    shown = ["".join(label.get_text().split()) for label in axes.get_yticklabels()][::-1]
+    assert shown == [row["name"] for row in sorted(given, key=lambda row: -row["mean"])]
+    assert not outside(drawn[0])
+    assert not overlapping(texts(drawn[0]))
+    written = {text for text, _ in texts(drawn[0])}
+    assert "Test mAP, mean of 3 seeds with 95 % interval" in written
+    assert {f"{row['mean']:.3f} ± {row['half_width']:.3f}" for row in given} <= written
+
+
+def test_comparison_draws_the_numbers_it_is_given(tmp_path, drawn):
+    given = rows()
+    given.append(
+        {**given[0], "name": "linear-worse", "mean": 0.1, "values": [0.1, 0.1, 0.1], "half_width": 0.0}
+    )
+    plot_comparison(given, tmp_path / "a.png")
+    axes = drawn[0].axes[0]
+    points = [collection.get_offsets()[:, 0].tolist() for collection in axes.collections]
+    for row in given:
+        assert any(p == pytest.approx(row["values"]) for p in points)
+        assert any(p == pytest.approx([row["mean"]]) for p in points)
+    lines = [line.get_xdata() for line in axes.lines]
+    for row in given:
+        ends = [row["mean"] - row["half_width"], row["mean"] + row["half_width"]]
+        assert any(list(line) == pytest.approx(ends) for line in lines)
+    assert [list(x) for x in lines if x[0] == x[1] != 0.1] == [[given[0]["mean"]] * 2]  # The best baseline.
+
+
+def test_comparison_of_one_seed_and_failed_runs(tmp_path, drawn):
+    given = rows(seeds=1)
+    given[1] |= {"mean": float("nan"), "values": [float("nan")]}
+    plot_comparison(given, tmp_path / "one.png")
+    written = [text for text, _ in texts(drawn[0])]
+    assert "Test mAP, one seed" in written
+    assert "no value" in written
+    assert drawn[0].axes[0].get_yticklabels()[0].get_text() == given[1]["name"]  # Worst, at the bottom.
+    plot_comparison(given[1:2], tmp_path / "nothing.png", metric="CF1")
+    assert is_picture(tmp_path / "nothing.png")
+    plot_comparison([*rows(2), *rows(3)], tmp_path / "mixed.png", metric="CF1")
+    assert "Test CF1, mean of 2 to 3 seeds with 95 % interval" in [text for text, _ in texts(drawn[2])]
+
+
+def test_comparison_names_what_is_wrong(tmp_path):
+    with pytest.raises(InputError, match="at least one row"):
+        plot_comparison([], tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"unknown kind 'grph'\. Did you mean graph"):
+        plot_comparison([{**rows()[0], "kind": "grph"}], tmp_path / "a.png")
+    with pytest.raises(InputError, match="row 'x' of the comparison lacks half_width, kind"):
+        plot_comparison([{"name": "x", "mean": 0, "values": []}], tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("num_labels", [20, 80])
+def test_label_graph_names_do_not_overlap(tmp_path, drawn, num_labels):
+    plot_label_graph(label_graph(num_labels, 3), tmp_path / "a.png", counts=torch.arange(num_labels))
+    found = texts(drawn[0])
+    assert sum(text.startswith("label ") for text, _ in found) == num_labels
+    assert not overlapping(found)
+    assert not outside(drawn[0])
+    assert is_picture(tmp_path / "a.png")
+
+
+def test_label_graph_draws_every_edge_from_source_to_target_but_no_loop(tmp_path, drawn):
+    from matplotlib.patches import Circle, FancyArrowPatch
+
+    graph = label_graph(6, 2)
+    plot_label_graph(graph, tmp_path / "a.png")
+    artists = drawn[0].axes[0].get_children()
+    centres = np.array([artist.center for artist in artists if isinstance(artist, Circle)])
+    arrows = [artist for artist in artists if isinstance(artist, FancyArrowPatch)]
+    found = {
+        tuple(
+            int(np.linalg.norm(centres - end, axis=1).argmin()) for end in arrow._posA_posB
+        ): arrow.get_linewidth()
+        for arrow in arrows
+    }
+    expected = {
+        (j, i): w
+        for (j, i), w in zip(graph.edge_index.T.tolist(), graph.edge_weight.tolist(), strict=True)
+        if i != j
+    }
+    assert found.keys() == expected.keys()
+    assert sorted(found, key=found.get) == sorted(expected, key=expected.get)  # Wider where stronger.
+    assert f"Label graph: 6 labels, {len(expected)} edges" in [text for text, _ in texts(drawn[0])]
+
+
+def test_label_graph_arrows_stay_clear_of_where_names_avoid_them():
+    from matplotlib.patches import FancyArrowPatch
+
+    ends = np.array([[[0.0, 0.0], [3.0, 4.0]]])
+    arrow = FancyArrowPatch(*ends[0], connectionstyle="arc3,rad=0.13", arrowstyle="-", shrinkA=0, shrinkB=0)
+    start, control, end = arrow.get_connectionstyle()(*ends[0], shrinkA=0, shrinkB=0).vertices
+    t = np.linspace(0, 1, 9)[:, None]
+    curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
+    distances = np.linalg.norm(curve[:, None] - _points_along(ends)[None], axis=-1).min(1)
+    assert distances.max() < 0.08
+
+
+def test_label_graph_keeps_the_strongest_labels_and_says_so(tmp_path, drawn):
+    graph = label_graph(150, 3)
+    dense = np.zeros((150, 150))
+    dense[tuple(graph.edge_index.numpy())] = graph.edge_weight.numpy()
+    np.fill_diagonal(dense, 0)
+    strongest = np.argsort(-(dense.sum(0) + dense.sum(1)), kind="stable")[:30]
+    labels, ends, weights = _strongest_labels(graph, 30)
+    assert labels.tolist() == sorted(strongest.tolist())
+    np.testing.assert_allclose(weights, [dense[labels[j], labels[i]] for j, i in ends])
+    assert len(weights) == (dense[np.ix_(labels, labels)] > 0).sum()
+    assert (np.diff(weights) <= 0).all()
+    plot_label_graph(graph, tmp_path / "a.png", max_labels=30)
+    written = [text for text, _ in texts(drawn[0])]
+    assert f"Label graph: the 30 most linked of 150 labels, {len(weights)} edges" in written
+    assert not overlapping(texts(drawn[0]))
+    plot_label_graph(label_graph(20, 20), tmp_path / "b.png")
+    assert any("20 labels, 240 strongest of 380 edges" in text for text, _ in texts(drawn[1]))
+
+
+def test_label_graph_of_little(tmp_path, drawn):
+    plot_label_graph(label_graph(1, 0), tmp_path / "one.png", counts=np.array([0]))
+    plot_label_graph(label_graph(len(ODD_NAMES), 0, ODD_NAMES), tmp_path / "unlinked.png")
+    plot_label_graph(label_graph(len(ODD_NAMES), 3, ODD_NAMES), tmp_path / "odd.png")
+    signed = label_graph(8, 2)
+    signed.edge_weight = torch.where(signed.edge_index[0] < 4, -signed.edge_weight, 0.0)
+    plot_label_graph(signed, tmp_path / "signed.png")
+    for figure in drawn:
+        assert not overlapping(texts(figure))
+        assert not outside(figure)
+    assert "Label graph: 1 label, 0 edges" in [text for text, _ in texts(drawn[0])]
+    names = [text for text, _ in texts(drawn[1])]
+    assert {"$5 bill$", "naïve café", "a\\b{c}"} <= set(names)
+
+
+def test_label_graph_names_what_is_wrong(tmp_path):
+    with pytest.raises(InputError, match="counts has 4 entries for 5 labels"):
+        plot_label_graph(label_graph(5, 1), tmp_path / "a.png", counts=np.arange(4))
+    with pytest.raises(InputError, match="max_labels must be 1 or more, got 0"):
+        plot_label_graph(label_graph(5, 1), tmp_path / "a.png", max_labels=0)
+
+
+@pytest.mark.parametrize("num_labels", [1, 2, 5, 6, 40])
+def test_embeddings_of_few_and_many_labels(tmp_path, drawn, num_labels):
+    vectors = torch.randn(num_labels, 30, generator=torch.Generator().manual_seed(0))
+    names = [f"label {k}" for k in range(num_labels)]
+    groups = [f"group {k % 8}" for k in range(num_labels)]
+    plot_embeddings(vectors, names, tmp_path / "a.png", groups=groups, title="Vectors")
+    found = texts(drawn[0])
+    assert set(names) | {"Vectors"} | set(groups) <= {text for text, _ in found}
+    assert not overlapping(found)
+    assert not outside(drawn[0])
+    assert is_picture(tmp_path / "a.png")
+
+
+def test_embeddings_put_similar_labels_together(tmp_path, drawn):
+    generator = np.random.default_rng(0)
+    direction = np.repeat(generator.normal(size=(3, 20)), 8, axis=0)
+    # The lengths of the vectors must not matter, only their directions.
+    vectors = (direction + 0.05 * generator.normal(size=direction.shape)) * generator.uniform(1, 50, (24, 1))
+    plot_embeddings(vectors, [str(k) for k in range(24)], tmp_path / "a.png")
+    points = np.array([c.get_offsets()[0] for c in drawn[0].axes[0].collections])
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    nearest = np.argsort(distances, axis=1)[:, 1:6]
+    assert (nearest // 8 == np.arange(24)[:, None] // 8).all()
+
+
+@pytest.mark.parametrize(
+    "vectors", [np.ones((9, 4)), np.eye(9), np.zeros((9, 3)), np.arange(9.0)[:, None], np.ones((3, 1))]
+)
+def test_degenerate_embeddings_are_drawn(tmp_path, vectors):
+    names = ODD_NAMES[: len(vectors)]
+    assert is_picture(plot_embeddings(vectors, names, tmp_path / "a.png"))
+
+
+def test_embeddings_name_what_is_wrong(tmp_path):
+    with pytest.raises(InputError, match="vectors has 3 entries for 2 labels"):
+        plot_embeddings(np.eye(3), ["a", "b"], tmp_path / "a.png")
+    with pytest.raises(InputError, match="groups has 1 entries for 3 labels"):
+        plot_embeddings(np.eye(3), ["a", "b", "c"], tmp_path / "a.png", groups=["x"])
+    with pytest.raises(InputError, match="must be finite"):
+        plot_embeddings(np.full((2, 2), np.nan), ["a", "b"], tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("num_labels", "panels"), [(1, 1), (20, 1), (60, 1), (61, 2), (130, 3)])
+def test_per_label_columns(tmp_path, drawn, num_labels, panels):
+    generator = np.random.default_rng(0)
+    names = [f"label {k}" for k in range(num_labels)]
+    models = {name: generator.random(num_labels) for name in ("a", LONG)}
+    positives = generator.integers(0, 20_000, num_labels)
+    plot_per_label(names, models, positives, tmp_path / "a.png")
+    assert len(drawn[0].axes) == panels
+    shown = [label.get_text().split() for axes in drawn[0].axes for label in axes.get_yticklabels()]
+    order = np.argsort(-positives, kind="stable")
+    assert shown == [["label", str(k), str(positives[k])] for k in order]
+    assert not overlapping([(t, box) for t, box in texts(drawn[0]) if t.startswith("label")])
+
+
+def test_per_label_dots_stand_at_their_values_and_nan_is_absent(tmp_path, drawn):
+    first, second = np.array([0.2, np.nan, 0.9, 0.4]), np.array([0.3, np.nan, np.nan, 0.1])
+    models = {"a": first, "b": torch.from_numpy(second)}
+    plot_per_label(["p", "q", "r", "s"], models, torch.tensor([4, 0, 1, 4]), tmp_path / "a.png", sort="AP")
+    axes = drawn[0].axes[0]
+    order = [2, 3, 0, 1]  # By AP of the first model; what has none comes last.
+    assert [label.get_text()[0] for label in axes.get_yticklabels()] == ["r", "s", "p", "q"]
+    for values, dots in zip((first, second), axes.collections, strict=True):
+        offsets = np.ma.filled(dots.get_offsets().astype(float), np.nan)
+        np.testing.assert_allclose(offsets[:, 0], values[order])
+        assert all(np.isnan(x) or y == k for k, (x, y) in enumerate(offsets))
+    assert is_picture(plot_per_label(["p"], {"a": np.array([np.nan])}, np.array([0]), tmp_path / "b.png"))
+    assert is_picture(
+        plot_per_label(ODD_NAMES, {"a": np.ones(10)}, np.ones(10, dtype=int), tmp_path / "c.png")
+    )
+
+
+def test_per_label_names_what_is_wrong(tmp_path):
+    names, ap, positives = ["a", "b"], np.ones(2), np.ones(2, dtype=int)
+    with pytest.raises(InputError, match=r"unknown order of labels 'positive'\. Did you mean positives"):
+        plot_per_label(names, {"m": ap}, positives, tmp_path / "a.png", sort="positive")
+    with pytest.raises(InputError, match="7 models in one per-label plot; give 1 to 6"):
+        plot_per_label(names, {str(k): ap for k in range(7)}, positives, tmp_path / "a.png")
+    with pytest.raises(InputError, match="positives has 2 entries for 3 labels"):
+        plot_per_label([*names, "c"], {"m": ap}, positives, tmp_path / "a.png")
+
+
+def test_contact_sheet_says_right_wrong_and_missed(tmp_path, drawn, photos):
+    true = [["cat", "dog"], [], ["zebra crossing with a very long name"]]
+    predicted = [[("dog", 0.91), ("hippopotamus" * 5, 0.6)], [], [("cat", 0.504)]]
+    plot_contact_sheet(photos, true, predicted, tmp_path / "sheet.png", columns=2)
+    found = texts(drawn[0])
+    written = {text for text, _ in found}
+    assert {"✓ dog 0.91", "○ cat", "✗ cat 0.50", "✓ right", "✗ wrong", "○ missed"} <= written
+    assert "hippopotamus" * 5 in "".join(text for text, _ in found)
+    colours = {t.get_text(): t.get_color() for t in drawn[0].axes[0].texts}
+    assert len({colours["✓ dog 0.91"], colours["○ cat"], colours["✗ cat 0.50"]}) == 3
+    assert not overlapping(found, slack=2)
+    assert not outside(drawn[0])
+    pictures = [image.get_window_extent() for image in drawn[0].axes[0].images]
+    for text, box in found:  # No text is over a picture, or wider than its column.
+        assert not overlapping([(text, box), *(("picture", p) for p in pictures)], slack=2)
+        assert text[0] not in "✓✗○" or box.width <= 1.65 * drawn[0].dpi
+    assert [p.width / p.height for p in pictures] == pytest.approx([300 / 120, 90 / 400, 1], rel=0.02)
+
+
+def test_contact_sheet_of_one_and_of_real_photos(tmp_path, drawn, photos):
+    assert is_picture(plot_contact_sheet(photos[:1], [["a"]], [[]], tmp_path / "one.png"))
+    assert not outside(drawn[0])
+
+
+def test_contact_sheet_names_what_is_wrong(tmp_path, photos):
+    with pytest.raises(InputError, match="got 0 and 6"):
+        plot_contact_sheet([], [], [], tmp_path / "a.png")
+    with pytest.raises(InputError, match="predicted has 2 entries for 3 images"):
+        plot_contact_sheet(photos, [[]] * 3, [[]] * 2, tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"gone\.jpg: no such image file"):
+        plot_contact_sheet([tmp_path / "gone.jpg"], [[]], [[]], tmp_path / "a.png")
+
+
+def test_curves_draw_the_history_and_mark_the_best_epoch(tmp_path, drawn):
+    history = [
+        {"epoch": 0, "train_loss": 0.9, "val_loss": 0.8, "val_mAP": 0.2},
+        {"epoch": 1, "train_loss": float("nan"), "val_loss": None, "val_mAP": 0.6},
+        {"epoch": 2, "train_loss": 0.4, "val_mAP": 0.5, "lr": 0.1},
+    ]
+    plot_curves(history, tmp_path / "a.png")
+    left, right = drawn[0].axes
+    np.testing.assert_array_equal(left.lines[0].get_ydata(), [0.9, np.nan, 0.4])
+    np.testing.assert_array_equal(left.lines[1].get_ydata(), [0.8, np.nan, np.nan])
+    np.testing.assert_array_equal(right.lines[0].get_ydata(), [0.2, 0.6, 0.5])
+    assert right.get_title(loc="left") == "best 0.600 at epoch 1"
+    assert is_picture(plot_curves(history[:1], tmp_path / "one.png"))
+    assert is_picture(plot_curves([{"epoch": 3}], tmp_path / "nothing.png"))
+
+
+@pytest.mark.parametrize("history", [[], [{"train_loss": 1.0}]])
+def test_curves_need_epochs(tmp_path, history):
+    with pytest.raises(InputError, match="at least one epoch"):
+        plot_curves(history, tmp_path / "a.png")
+
+
+def test_colours_can_be_told_apart_in_grey_and_from_the_page():
+    def luminance(colour: str) -> float:
+        channels = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+    from zoo.plots.contact_sheet import VERDICTS
+
+    # WCAG 2: small text needs a contrast of 4.5 on white.
+    for _, colour in VERDICTS.values():
+        assert 1.05 / (luminance(colour) + 0.05) >= 4.5
+    assert 1.05 / (luminance(STYLE["text.color"]) + 0.05) >= 4.5
+    values = sorted(luminance(colour) for colour in charts.KINDS.values())
+    assert (values[-1] + 0.05) / (values[0] + 0.05) > 1.9
+
+
+def test_long_names_are_measured_as_they_are_broken(tmp_path):
+    with new_figure(tmp_path / "a.png") as figure:
+        names, sizes = measure_names(figure, ODD_NAMES)
+        for name, size in zip(names, sizes, strict=True):
+            extent = figure.text(0, 0, name, size=9.5).get_window_extent(figure.canvas.get_renderer())
+            assert extent.width / figure.dpi <= size[0] <= 1.8
+            assert extent.height / figure.dpi <= size[1] * 1.12

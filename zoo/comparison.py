@@ -1,0 +1,313 @@
+"""The main job: several models on one data set, under one protocol, with the controls that keep it honest.
+
+The protocol. The label graph is counted from the training split alone. For each entry the learning rate and the
+L2 strength are searched on the validation split, over the same points and with the same number of trials.
+The winner is then trained with several seeds, and only these runs ever see the test split. Results are means
+with 95 % t-intervals over the seeds, and differences to the best baseline are paired by seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch.utils.data import DataLoader
+from torch_geometric.data import Data
+
+from zoo._version import __version__
+from zoo.backbones import Backbone
+from zoo.controls import control
+from zoo.data import ImageDataset, open_dataset
+from zoo.entry import Entry, default_entries, with_controls
+from zoo.evaluate import compute_scores
+from zoo.features import OnFeatures, features_kind, frozen_features
+from zoo.graph import label_graph, unlinked_labels
+from zoo.lookup import InputError
+from zoo.metrics import multilabel_metrics
+from zoo.model import MultiLabelClassifier, assemble, split_name
+from zoo.report import Comparison, Result, provenance
+from zoo.train import Recipe, feature_loader, fit_in_memory, image_loader
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is the same for every entry of a comparison.
+
+    Attributes:
+        trials: points of the search an entry gets.
+        seeds: runs of the winner, with seeds 0, 1, ...
+        epochs: of every run, trials included.
+        batch_size: of every run.
+        loss: of every run.
+        lr: range of the search, sampled evenly on a logarithmic scale.
+        weight_decay: likewise.
+        freeze_backbone: train heads on features that are computed once, or whole models.
+        threshold: tau of the label graph.
+        p: share of a label's features that comes from its neighbours.
+        embeddings: label vectors; see :func:`zoo.label_graph`.
+        unknown_words: what happens to labels without a vector.
+    """
+
+    trials: int = 8
+    seeds: int = 3
+    epochs: int = 20
+    batch_size: int = 128
+    loss: str = "bce"
+    lr: tuple[float, float] = (1e-4, 1e-1)
+    weight_decay: tuple[float, float] = (1e-3, 1e1)
+    freeze_backbone: bool = True
+    threshold: float = 0.1
+    p: float = 0.2
+    embeddings: str = "glove"
+    unknown_words: str = "error"
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "seeds", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("lr", "weight_decay"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise InputError(
+                    f"{name} must be a range of positive numbers, low then high, not {low}, {high}"
+                )
+
+    def points(self) -> list[tuple[float, float]]:
+        """(lr, weight_decay) of each trial: scrambled Sobol points, the same ones for every entry."""
+        from scipy.stats import qmc
+
+        unit = qmc.Sobol(2, seed=0).random(2 ** math.ceil(math.log2(self.trials)))[: self.trials]
+        ranges = np.log(np.array([self.lr, self.weight_decay]))
+        points = np.exp(ranges[:, 0] + unit * (ranges[:, 1] - ranges[:, 0]))
+        return [(float(f"{lr:.3g}"), float(f"{decay:.3g}")) for lr, decay in points]
+
+
+def compare(
+    data: str | Path | ImageDataset = "openmoji",
+    models: Sequence[str] | None = None,
+    *,
+    controls: bool = True,
+    protocol: Protocol | None = None,
+    pretrained: bool | str | Path = True,
+    output: str | Path = "runs/compare",
+    workers: int = 2,
+) -> Comparison:
+    """Compares models on one data set and writes a report. A second call goes on where the first one stopped.
+
+    Args:
+        data: a data set by name, a CSV file or folder, or a data set object.
+        models: entries such as ``mlgcn-resnet18`` or ``mlgcn-resnet18:conv=GATConv``; by default
+            :func:`default_entries`.
+        controls: whether baselines and controls are added to models that use a label graph.
+        protocol: search, seeds and training, the same for all.
+        pretrained: the backbones' weights, as :func:`zoo.build` takes them.
+        output: the report's folder, which also keeps every finished run.
+        workers: processes that read images.
+
+    Raises:
+        InputError: an unknown name, data that cannot be read, no test or validation split.
+    """
+    protocol = protocol or Protocol()
+    dataset = data if isinstance(data, ImageDataset) else open_dataset(data)
+    given = [Entry.parse(text) for text in models] if models else default_entries(controls=False)
+    entries = with_controls(given) if controls else given
+    for split in ("train", "val", "test"):
+        dataset.split(split)  # raises now, not after an hour
+    bench = _Bench(dataset, protocol, pretrained, workers)
+    bench.prepare(entries)
+    store = _Runs(Path(output) / "runs")
+    results = []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task("", total=len(entries) * (protocol.trials + protocol.seeds))
+        for entry in entries:
+            trials = []
+            for i, (lr, weight_decay) in enumerate(protocol.points()):
+                progress.update(task, description=f"{entry.name}: search {i + 1}/{protocol.trials}")
+                trials.append(bench.run(entry, store, lr=lr, weight_decay=weight_decay, seed=0, test=False))
+                progress.advance(task)
+            best = max(trials, key=lambda row: row["val_mAP"])
+            runs = []
+            for seed in range(protocol.seeds):
+                progress.update(task, description=f"{entry.name}: seed {seed + 1}/{protocol.seeds}")
+                run = bench.run(
+                    entry, store, lr=best["lr"], weight_decay=best["weight_decay"], seed=seed, test=True
+                )
+                runs.append(run)
+                progress.advance(task)
+            scores = [store.scores(run) for run in runs]
+            results.append(Result(entry.name, entry.kind, trials, runs, scores))
+    test = dataset.split("test")
+    comparison = Comparison(
+        data=dataset,
+        results=results,
+        protocol=asdict(protocol),
+        graph=bench.graph if any(entry.kind != "baseline" for entry in entries) else None,
+        targets=torch.from_numpy(test.targets),
+        provenance=provenance(dataset),
+    )
+    comparison.write(output)
+    winner = comparison.winner
+    entry = next(entry for entry in entries if entry.name == winner.name)
+    model = bench.model(entry, seed=0)
+    weights = safetensors.torch.load_file(store.weights(winner.runs[0]))
+    (model.head if protocol.freeze_backbone else model).load_state_dict(weights)
+    model.notes = {"data": dataset.name, "run": winner.runs[0]}
+    model.save(Path(output) / "best_model")
+    return comparison
+
+
+class _Bench:
+    """What the runs of one comparison share: data, backbones, frozen features, the label graph."""
+
+    def __init__(
+        self, data: ImageDataset, protocol: Protocol, pretrained: bool | str | Path, workers: int
+    ) -> None:
+        self.data, self.protocol, self.pretrained, self.workers = data, protocol, pretrained, workers
+        self._backbones: dict[str, Backbone] = {}
+        self._features: dict[tuple[str, str], torch.Tensor] = {}
+        self.graph: Data = unlinked_labels(data.label_names)
+
+    def prepare(self, entries: Sequence[Entry]) -> None:
+        """Everything that is slow, or can fail, before the first run."""
+        if any(entry.kind != "baseline" for entry in entries):
+            train = self.data.split("train")
+            self.graph = label_graph(
+                train.targets,
+                train.label_names,
+                threshold=self.protocol.threshold,
+                p=self.protocol.p,
+                embeddings=self.protocol.embeddings,
+                unknown_words=self.protocol.unknown_words,
+            )
+        for entry in entries:
+            model = self.model(entry, seed=0)
+            if self.protocol.freeze_backbone:
+                kind = features_kind(model.head)
+                if (model.backbone.name, kind) not in self._features:
+                    features = frozen_features(model.backbone, self.data, kind, workers=self.workers)
+                    self._features[model.backbone.name, kind] = features
+
+    def model(self, entry: Entry, seed: int) -> MultiLabelClassifier:
+        head, backbone_name = split_name(entry.model)
+        graph = self.graph if entry.graph == "real" else control(self.graph, entry.graph, seed)
+        if backbone_name not in self._backbones or not self.protocol.freeze_backbone:
+            self._backbones[backbone_name] = Backbone(backbone_name, pretrained=self.pretrained)
+        torch.manual_seed(seed)
+        return assemble(self._backbones[backbone_name], head, graph, **entry.options)
+
+    def run(
+        self, entry: Entry, store: _Runs, *, lr: float, weight_decay: float, seed: int, test: bool
+    ) -> dict[str, Any]:
+        """One training, or its row from the store if it was finished before."""
+        protocol = self.protocol
+        identity = {
+            "entry": entry.name,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "seed": seed,
+            "test": test,
+            "data": self.data.fingerprint(),
+            "pretrained": str(self.pretrained),
+            "zoo": __version__,
+            **{key: value for key, value in asdict(protocol).items() if key not in _SEARCH},
+        }
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        if (row := store.get(key)) is not None:
+            return row
+        recipe = Recipe(
+            loss=protocol.loss,
+            epochs=protocol.epochs,
+            batch_size=protocol.batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            seed=seed,
+        )
+        started = time.perf_counter()
+        model = self.model(entry, seed)
+        module = OnFeatures(model.head) if protocol.freeze_backbone else model
+        history = fit_in_memory(
+            module, self._loader(model, "train", recipe), self._loader(model, "val", recipe), recipe
+        )
+        best = max(history, key=lambda row: row["val_mAP"])
+        row = {
+            "run": key,
+            **identity,
+            "val_mAP": best["val_mAP"],
+            "best_epoch": best["epoch"],
+            "parameters": sum(p.numel() for p in model.head.parameters()),
+        }
+        scores = None
+        if test:
+            scores, targets = compute_scores(module, self._loader(model, "test", recipe))
+            metrics = multilabel_metrics(scores, targets)
+            row |= {f"test_{name}": value for name, value in metrics.items()}
+        row["seconds"] = round(time.perf_counter() - started, 2)
+        part = model.head if protocol.freeze_backbone else model
+        weights = part.state_dict() if test and seed == 0 else None
+        store.put(row, scores, weights)
+        return row
+
+    def _loader(self, model: MultiLabelClassifier, split: str, recipe: Recipe) -> DataLoader:
+        if not self.protocol.freeze_backbone:
+            return image_loader(model, self.data, split, recipe, workers=self.workers)
+        features = self._features[model.backbone.name, features_kind(model.head)]
+        return feature_loader(features, self.data, split, recipe)
+
+
+_SEARCH = ("trials", "seeds", "lr", "weight_decay")  # how many runs and which, but not what a run does
+
+
+class _Runs:
+    """Finished runs on disk, a file each, written in one step: what is there is whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        file = self.folder / f"{key}.json"
+        return json.loads(file.read_text()) if file.is_file() else None
+
+    def put(
+        self, row: dict[str, Any], scores: torch.Tensor | None, weights: dict[str, torch.Tensor] | None
+    ) -> None:
+        file = self.folder / f"{row['run']}.json"
+        if scores is not None:
+            np.save(file.with_suffix(".npy"), scores.numpy())
+        if weights is not None:
+            tensors = {key: value.contiguous() for key, value in weights.items()}
+            safetensors.torch.save_file(tensors, file.with_suffix(".safetensors"))
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(row, indent=1))
+        os.replace(part, file)  # the row comes last: where it stands, the rest does too
+
+    def scores(self, row: dict[str, Any]) -> torch.Tensor:
+        return torch.from_numpy(np.load(self.folder / f"{row['run']}.npy"))
+
+    def weights(self, row: dict[str, Any]) -> Path:
+        return self.folder / f"{row['run']}.safetensors"

@@ -1,0 +1,216 @@
+"""Co-occurrence counts: how often labels occur, and occur together.
+
+targets (N,L) or label lists --one sparse product--> counts (L,), co-occurrence (L,L)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from torch import Tensor
+
+from zoo.lookup import InputError, unknown
+
+Targets = Tensor | np.ndarray | sp.sparray | sp.spmatrix | Iterable[Iterable[str]]
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """How often labels occur, and occur together.
+
+    Attributes:
+        label_names: the L labels, in the order of every other array.
+        counts: (L,) number of images that have the label.
+        cooccurrence: (L, L) symmetric, number of images that have both; the diagonal is zero.
+        unknown: (L, L) number of images that have the row's label and in which the column's label was never
+            checked; ``None`` where everything is known.
+        num_images: N.
+    """
+
+    label_names: tuple[str, ...]
+    counts: np.ndarray
+    cooccurrence: sp.csr_array
+    unknown: sp.csr_array | None
+    num_images: int
+
+    def p_column_given_row(self) -> sp.csr_array:
+        """(L, L) with P[i, j] = P(j | i): of the images with the row's label, the share that has the column's.
+
+        Images in which j is unknown do not count. A label that never occurs has an empty row, not NaN.
+        """
+        pairs = self.cooccurrence.tocoo()
+        images = self.counts[pairs.row].astype(np.float64)
+        if self.unknown is not None:
+            images -= self.unknown[pairs.row, pairs.col]
+        return sp.csr_array((pairs.data / images, (pairs.row, pairs.col)), shape=pairs.shape)
+
+    def p_row_given_column(self) -> sp.csr_array:
+        """(L, L) with P[i, j] = P(i | j), the transpose of :meth:`p_column_given_row`."""
+        return sp.csr_array(self.p_column_given_row().T)
+
+
+class LabelPair(NamedTuple):
+    """``label`` is on the share ``probability`` of the images that have ``given``: on ``images`` of them."""
+
+    given: str
+    label: str
+    probability: float
+    images: int
+
+    def __str__(self) -> str:
+        return f"{self.given} -> {self.label} {self.probability:.2f}, {self.images} images"
+
+
+def count_labels(targets: Targets | LabelCounts, label_names: Sequence[str] | None = None) -> LabelCounts:
+    """Counts labels and pairs of labels with one sparse product.
+
+    Args:
+        targets: multi-hot (N, L), dense (tensor, array) or scipy sparse, of {1 positive, 0 negative,
+            -1 unknown}; or a stream of label lists, one an image, read once and never held in memory.
+            Counts that were made earlier pass through.
+        label_names: the labels of the columns. For label lists it may be left out: their labels, sorted.
+
+    Raises:
+        InputError: values other than 1, 0 and -1, names that do not fit, a label that is not among the names.
+    """
+    if isinstance(targets, LabelCounts):
+        if label_names is not None and tuple(label_names) != targets.label_names:
+            raise InputError("these counts have label names of their own, which differ from the given ones")
+        return targets
+    if isinstance(targets, Tensor | np.ndarray) or sp.issparse(targets):
+        matrix = _sparse_targets(targets)
+        names = check_names(label_names or (), matrix.shape[1])
+        blocks: Iterable[sp.csr_array] = (matrix[i : i + 65_536] for i in range(0, matrix.shape[0], 65_536))
+    else:
+        names, blocks = _label_list_blocks(targets, label_names)
+
+    num_labels = len(names) if names else 0
+    num_images = 0
+    total = sp.csr_array((num_labels, num_labels), dtype=np.int64)
+    without = sp.csr_array((num_labels, num_labels), dtype=np.int64)
+    for block in blocks:
+        positive = (block == 1).astype(np.int64)
+        num_images += block.shape[0]
+        total = _grow(total, block.shape[1]) + positive.T @ positive
+        without = _grow(without, block.shape[1]) + positive.T @ (block == -1).astype(np.int64)
+    num_labels = total.shape[0]
+    order = np.arange(num_labels)
+    if label_names is None:  # names were met in the order of the stream
+        order = np.argsort(np.array(names, dtype=object))
+        names = [names[i] for i in order]
+    total, without = sp.csr_array(total)[order][:, order], sp.csr_array(without)[order][:, order]
+    counts = total.diagonal()
+    cooccurrence = sp.csr_array(total - sp.diags_array(counts, dtype=np.int64))
+    cooccurrence.eliminate_zeros()  # the product's diagonal holds the counts: they are no pairs
+    return LabelCounts(tuple(names), counts, cooccurrence, without if without.nnz else None, num_images)
+
+
+def label_pairs(counts: LabelCounts, *, at_least: float = 0.0, below: float = math.inf) -> list[LabelPair]:
+    """Pairs of labels with ``at_least <= P(label | given) < below``, most probable first.
+
+    ``label_pairs(counts, below=0.1)`` lists what a threshold of 0.1 removes: chance pairs, mostly.
+    """
+    probability = counts.p_column_given_row().tocoo()
+    keep = (probability.data >= at_least) & (probability.data < below)
+    rows, columns, values = probability.row[keep], probability.col[keep], probability.data[keep]
+    images = counts.cooccurrence[rows, columns] if len(rows) else np.empty(0, dtype=np.int64)
+    name = counts.label_names
+    pairs = [
+        LabelPair(name[i], name[j], float(v), int(n))
+        for i, j, v, n in zip(rows, columns, values, images, strict=True)
+    ]
+    return sorted(pairs, key=lambda pair: (-pair.probability, -pair.images, pair.given, pair.label))
+
+
+def describe_counts(counts: LabelCounts, threshold: float) -> str:
+    """Lines to print: labels, edges at several thresholds, the strongest edges, those the threshold removes."""
+    names, num_labels = counts.label_names, len(counts.label_names)
+    rarest = sorted(zip(counts.counts.tolist(), names, strict=True))[:5]
+    lines = [
+        f"{num_labels:,} labels on {counts.num_images:,} images; "
+        f"rarest: {', '.join(f'{name} {count:,}' for count, name in rarest)}"
+    ]
+    for tau in sorted({0.05, 0.1, 0.2, 0.3, 0.4, 0.5, threshold}):
+        pairs = label_pairs(counts, at_least=tau)
+        alone = num_labels - len({pair.given for pair in pairs} | {pair.label for pair in pairs})
+        mark = "  <- threshold" if tau == threshold else ""
+        lines.append(f"threshold {tau:<5g} {len(pairs):>7,} edges, {alone:,} labels without any{mark}")
+    kept, removed = label_pairs(counts, at_least=threshold), label_pairs(counts, below=threshold)
+    for title, pairs in (("strongest edges", kept), ("strongest that the threshold removes", removed)):
+        lines += [f"{title}:", *(f"  {pair}" for pair in pairs[:8])]
+    return "\n".join(lines)
+
+
+def check_names(label_names: Sequence[str], num_labels: int) -> list[str]:
+    """The names as a list.
+
+    Raises:
+        InputError: another number than ``num_labels``, none, an empty one, or one twice.
+    """
+    names = list(label_names)
+    if len(names) != num_labels:
+        raise InputError(f"{num_labels} labels, but {len(names)} label names")
+    if not names:
+        raise InputError("there is no label")
+    duplicates = (
+        sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    )
+    if duplicates:
+        raise InputError(f"label names must be unique; more than once: {', '.join(duplicates)}")
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise InputError("label names must be strings that are not empty")
+    return names
+
+
+def _sparse_targets(targets: Any) -> sp.csr_array:
+    """Multi-hot targets as an int8 matrix that stores the ones and the unknowns."""
+    if isinstance(targets, Tensor):
+        targets = targets.numpy(force=True)
+    if targets.ndim != 2:
+        raise InputError(f"targets must be multi-hot (N, L), not {tuple(targets.shape)}")
+    values = targets.data if sp.issparse(targets) else targets
+    if not np.isin(values, (-1, 0, 1)).all():
+        bad = np.unique(np.asarray(values)[~np.isin(values, (-1, 0, 1))])[:5]
+        raise InputError(f"targets must be 1 (positive), 0 (negative) or -1 (unknown), not {bad.tolist()}")
+    return sp.csr_array(targets.astype(np.int8))
+
+
+def _label_list_blocks(
+    lists: Iterable[Iterable[str]], label_names: Sequence[str] | None, size: int = 65_536
+) -> tuple[list[str], Iterable[sp.csr_array]]:
+    """Label lists as blocks of sparse targets. Without names, the list of names grows as blocks are read."""
+    names = check_names(label_names, len(label_names)) if label_names is not None else []
+    index = {name: i for i, name in enumerate(names)}
+
+    def blocks() -> Iterable[sp.csr_array]:
+        images = iter(lists)
+        while block := list(islice(images, size)):
+            columns, ends = [], [0]
+            for labels in block:
+                if isinstance(labels, str):
+                    raise InputError(f"each image needs a list of labels, not the string {labels!r}")
+                for label in set(labels):
+                    if label not in index:
+                        if label_names is not None:
+                            raise unknown("label", label, index)
+                        index[label] = len(names)
+                        names.append(label)
+                    columns.append(index[label])
+                ends.append(len(columns))
+            shape = (len(block), len(names))
+            yield sp.csr_array((np.ones(len(columns), dtype=np.int8), columns, ends), shape=shape)
+
+    return names, blocks()
+
+
+def _grow(matrix: sp.csr_array, num_labels: int) -> sp.csr_array:
+    if matrix.shape[0] < num_labels:
+        matrix = matrix.copy()
+        matrix.resize((num_labels, num_labels))
+    return matrix

@@ -1,0 +1,116 @@
+"""Scores of a model on a data set, and what the field reports of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from zoo.data import ImageDataset
+from zoo.metrics import multilabel_metrics, per_label_metrics
+from zoo.model import MultiLabelClassifier
+
+# Lightning greets every trainer with several lines; a comparison makes a hundred trainers.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+class _Scorer(L.LightningModule):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def predict_step(self, batch: Any, batch_idx: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = batch
+        return self.model(inputs).float().sigmoid().cpu(), targets.cpu()
+
+
+def quiet_trainer(**options: Any) -> L.Trainer:
+    """A Lightning trainer that says nothing beside its progress bar, and writes nothing unless asked to."""
+    defaults: dict[str, Any] = {
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+    }
+    return L.Trainer(**(defaults | options))
+
+
+def compute_scores(model: nn.Module, loader: DataLoader, *, progress: bool = False) -> tuple[Tensor, Tensor]:
+    """sigmoid(logits) (N, L) of everything in a loader, and the targets (N, L) beside them."""
+    batches = quiet_trainer(enable_progress_bar=progress).predict(_Scorer(model), loader)
+    scores, targets = zip(*batches, strict=True)  # type: ignore[arg-type]
+    return torch.cat(scores), torch.cat(targets)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores and targets of N images, with the metrics of them.
+
+    Attributes:
+        scores: (N, L) sigmoid(logits).
+        targets: (N, L) of {1, 0, -1}.
+        label_names: the L labels.
+        images: the N file names.
+    """
+
+    scores: Float[Tensor, "N L"]
+    targets: Integer[Tensor, "N L"]
+    label_names: list[str]
+    images: list[str]
+
+    def metrics(self, threshold: float = 0.5) -> dict[str, float]:
+        """mAP, CP CR CF1 OP OR OF1, top-3, and macro, micro and samples P R F1."""
+        return multilabel_metrics(self.scores, self.targets, threshold=threshold)
+
+    def per_label(self, threshold: float = 0.5) -> dict[str, Tensor]:
+        """AP, precision, recall, F1 and positives of each label, (L,) each."""
+        return per_label_metrics(self.scores, self.targets, threshold=threshold)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes everything, image by image, as ``.npz``."""
+        np.savez_compressed(
+            path,
+            scores=self.scores.numpy(),
+            targets=self.targets.numpy(),
+            label_names=np.array(self.label_names),
+            images=np.array(self.images),
+        )
+        return Path(path)
+
+
+def evaluate(
+    model: MultiLabelClassifier,
+    data: ImageDataset,
+    *,
+    batch_size: int = 32,
+    workers: int = 2,
+    progress: bool = True,
+) -> Evaluation:
+    """Scores every image of a data set.
+
+    Args:
+        model: what to evaluate.
+        data: the images; their labels may stand in another order than the model's, but must be the same.
+        batch_size: images at a time.
+        workers: processes that read images.
+        progress: whether to show a bar.
+
+    Raises:
+        InputError: the labels of model and data differ.
+    """
+    data = data.with_labels(model.label_names)
+    loader = DataLoader(
+        data.with_transform(model.backbone.transform()), batch_size=batch_size, num_workers=workers
+    )
+    scores, targets = compute_scores(model, loader, progress=progress)
+    return Evaluation(scores, targets, model.label_names, [str(path) for path in data.images])

@@ -1,0 +1,121 @@
+"""Frozen features: the backbone runs over a data set once, and heads train on the result in seconds.
+
+Pooled vectors (avg, max) are kept as float32; whole feature maps, for heads that need positions or a learned
+pooling, as float16. Both are memory-mapped files in the cache, keyed by the weights, the input size and the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from zoo.backbones import Backbone
+from zoo.data import ImageDataset, cache_dir
+from zoo.heads.head import POOLINGS, Head
+
+POOLED = ("avg", "max")  # poolings without parameters: what they give can be computed once
+
+
+class OnFeatures(nn.Module):
+    """A head that takes up where its frozen features end: after the pooling, or at the feature map."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        head = self.head
+        if features.dim() == 2:
+            return head.classify(head.dropout(features))
+        return head(features.float())
+
+
+def features_kind(head: Head) -> str:
+    """Which frozen features a head trains on: ``avg``, ``max`` or ``map``."""
+    return head.pooling if head.pooling in POOLED else "map"
+
+
+def frozen_features(
+    backbone: Backbone, data: ImageDataset, kind: str, *, batch_size: int = 32, workers: int = 2
+) -> Tensor:
+    """Features of every image of a data set, (N, D) for ``avg`` and ``max``, (N, D, h, w) for ``map``.
+
+    Computed with a progress bar where the cache does not hold them; a run that was killed goes on where it was.
+
+    Args:
+        backbone: in evaluation mode while it runs; its weights are part of the cache's key.
+        data: the images, in their order.
+        kind: ``avg``, ``max`` or ``map``.
+        batch_size: images at a time.
+        workers: processes that read and resize images.
+    """
+    folder = cache_dir() / "features" / _key(backbone, data)
+    files = {name: folder / f"{name}.npy" for name in ([*POOLED] if kind in POOLED else [kind])}
+    if not all(file.is_file() for file in files.values()):
+        _compute(backbone, data, folder, files, batch_size, workers)
+    return torch.from_numpy(
+        np.load(files[kind], mmap_mode="c")
+    )  # "c": torch wants memory that could be written
+
+
+def _compute(
+    backbone: Backbone,
+    data: ImageDataset,
+    folder: Path,
+    files: dict[str, Path],
+    batch_size: int,
+    workers: int,
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    device = next(backbone.parameters()).device
+    pools = {name: POOLINGS["none" if name == "map" else name]() for name in files}
+    parts = {name: file.with_suffix(".part.npy") for name, file in files.items()}
+    counter = folder / f"{'-'.join(files)}.rows"
+    done = int(counter.read_text()) if counter.is_file() and all(p.is_file() for p in parts.values()) else 0
+    arrays = {name: np.load(part, mmap_mode="r+") for name, part in parts.items()} if done else {}
+    images = data.with_transform(backbone.transform())
+    loader = DataLoader(Subset(images, range(done, len(data))), batch_size=batch_size, num_workers=workers)
+    training = backbone.training
+    backbone.eval()
+    with Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), transient=True) as progress:
+        task = progress.add_task(f"features of {data.name}", total=len(data), completed=done)
+        for step, (batch, _) in enumerate(loader):
+            with torch.inference_mode():
+                feature_map = backbone(batch.to(device)).float()
+            for name, pool in pools.items():
+                rows = pool(feature_map).cpu().numpy()
+                if name not in arrays:
+                    arrays[name] = np.lib.format.open_memmap(
+                        parts[name],
+                        mode="w+",
+                        dtype=np.float16 if name == "map" else np.float32,
+                        shape=(len(data), *rows.shape[1:]),
+                    )
+                arrays[name][done : done + len(rows)] = rows
+            done += len(batch)
+            progress.update(task, completed=done)
+            if step % 20 == 19:
+                for array in arrays.values():
+                    array.flush()
+                counter.write_text(str(done))
+    for name, file in files.items():
+        arrays[name].flush()
+        os.replace(parts[name], file)
+    counter.unlink(missing_ok=True)
+    backbone.train(training)
+
+
+def _key(backbone: Backbone, data: ImageDataset) -> str:
+    digest = hashlib.sha256()
+    digest.update(json.dumps([backbone.name, backbone.data_config, data.images_fingerprint()], default=str).encode())
+    for tensor in backbone.state_dict().values():
+        digest.update(tensor.numpy(force=True).tobytes())
+    return f"{backbone.name}-{digest.hexdigest()[:16]}"

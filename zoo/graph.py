@@ -1,0 +1,187 @@
+"""The label graph: co-occurrence counts -> conditional probabilities -> PyG ``Data``.
+
+    counts (L,), co-occurrence (L,L) --threshold, p, normalization--> edge_index (2,M), edge_weight (M,)
+    label names (L) -----------------embeddings---------------------> x (L,E)
+
+The construction is that of ML-GCN (Chen et al., CVPR 2019, https://arxiv.org/abs/1904.03582, section 3.3).
+Everything is sparse: nothing of size (L, L) is ever dense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from zoo.counts import LabelCounts, Targets, check_names, count_labels
+from zoo.embeddings import label_embeddings
+from zoo.lookup import InputError, lookup
+
+
+def label_graph(
+    targets: Targets | LabelCounts,
+    label_names: Sequence[str] | None = None,
+    *,
+    threshold: float = 0.1,
+    p: float = 0.2,
+    normalization: str = "mlgcn",
+    embeddings: str | Path | Tensor | np.ndarray = "glove",
+    unknown_words: str = "error",
+) -> Data:
+    """Builds the label graph of a set of annotations.
+
+    With P(j|i) from :func:`zoo.counts.count_labels`, ``B = P(j|i) >= threshold`` keeps what is no chance (against
+    over-fitting), ``A = p/(1-p) * B / (column sums of B) + I`` gives a label's neighbours the share p of its
+    features (against over-smoothing; Eq. 7 and 8 of https://arxiv.org/abs/1904.03582, with the authors'
+    correction that the sums run over columns), and the normalization scales the result. The edge
+    ``i -> j`` carries the weight with which label j receives from label i.
+
+    Args:
+        targets: annotations, or counts of them; see :func:`zoo.counts.count_labels`.
+        label_names: the L labels, in the order of the targets' columns.
+        threshold: tau in [0, 1], on P(j|i). 0 keeps every pair that occurs at least once. The paper's value
+            is 0.4, which isolates most labels of VOC and COCO.
+        p: the share of a label's features that comes from its neighbours, in [0, 1), in the paper's sense
+            (the reference code writes p/(1-p) = 0.25 for the paper's 0.2). 0 leaves no neighbours.
+        normalization: ``mlgcn``, ``sym``, ``row`` or ``none``; see :data:`NORMALIZATIONS`.
+        embeddings: label vectors: ``glove``, ``onehot``, ``random``, a vector file, or an (L, E) tensor.
+        unknown_words: what happens to a label none of whose words has a vector; see
+            :func:`zoo.embeddings.label_embeddings`.
+
+    Returns:
+        ``Data`` with ``x`` (L, E), ``edge_index`` (2, M) sorted and with every self-loop, ``edge_weight``
+        (M,), ``label_names`` and ``recipe``, which says how it was made.
+
+    Raises:
+        InputError: an option out of its range, or whatever counting and the label vectors refuse.
+    """
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold must lie in [0, 1], not {threshold}: it is compared with P(j|i)")
+    if not 0 <= p < 1:
+        raise InputError(
+            f"p must lie in [0, 1), not {p}: the neighbours' weight is p / (1 - p), which p = 1 divides by zero"
+        )
+    normalize = lookup("normalization", normalization, NORMALIZATIONS)
+    counts = count_labels(targets, label_names)
+    num_labels = len(counts.label_names)
+
+    probability = counts.p_column_given_row().tocoo()
+    kept = probability.data >= threshold if p > 0 else np.zeros(probability.nnz, dtype=bool)
+    source, target = probability.row[kept], probability.col[kept]
+    in_degree = np.bincount(target, minlength=num_labels)
+    weight = p / (1 - p) / (in_degree[target] + 1e-6)  # 1e-6 as in the reference code, for equal digits
+
+    loops = np.arange(num_labels)
+    source, target = np.concatenate([source, loops]), np.concatenate([target, loops])
+    weight = normalize(source, target, np.concatenate([weight, np.ones(num_labels)]), num_labels)
+    order = np.lexsort((target, source))
+    vectors = label_embeddings(counts.label_names, embeddings, unknown_words=unknown_words)  # type: ignore[arg-type]
+    graph = Data(
+        x=vectors.vectors,
+        edge_index=torch.from_numpy(np.stack([source, target])[:, order].astype(np.int64)),
+        edge_weight=torch.from_numpy(weight[order].astype(np.float32)),
+        label_names=list(counts.label_names),
+        recipe={
+            "threshold": threshold,
+            "p": p,
+            "normalization": normalization,
+            "embeddings": vectors.source,
+            "num_images": counts.num_images,
+        },
+    )
+    return check_graph(graph)
+
+
+def _mlgcn(source: np.ndarray, target: np.ndarray, weight: np.ndarray, num_labels: int) -> np.ndarray:
+    """D A^T D with D = (row sums of A)^-1/2, the row of label i being what it *sends*."""
+    scale = np.bincount(source, weight, num_labels) ** -0.5
+    return scale[source] * weight * scale[target]
+
+
+def _sym(source: np.ndarray, target: np.ndarray, weight: np.ndarray, num_labels: int) -> np.ndarray:
+    """D^-1/2 A D^-1/2 with D what a label *receives*: GCNConv's own (https://arxiv.org/abs/1609.02907)."""
+    scale = np.bincount(target, weight, num_labels) ** -0.5
+    return scale[source] * weight * scale[target]
+
+
+def _row(source: np.ndarray, target: np.ndarray, weight: np.ndarray, num_labels: int) -> np.ndarray:
+    """What a label receives sums to one: an average over itself and its neighbours."""
+    return weight / np.bincount(target, weight, num_labels)[target]
+
+
+def _none(source: np.ndarray, target: np.ndarray, weight: np.ndarray, num_labels: int) -> np.ndarray:
+    """A as it is."""
+    return weight
+
+
+NORMALIZATIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]] = {
+    "mlgcn": _mlgcn,
+    "sym": _sym,
+    "row": _row,
+    "none": _none,
+}
+
+
+def unlinked_labels(label_names: Sequence[str], x: Tensor | None = None) -> Data:
+    """A label space without edges: every label keeps to itself. What heads without a graph are built on."""
+    loops = torch.arange(len(label_names))
+    return check_graph(
+        Data(
+            x=x,
+            edge_index=torch.stack([loops, loops]),
+            edge_weight=torch.ones(len(label_names)),
+            label_names=list(label_names),
+            recipe={},
+            num_nodes=len(label_names),
+        )
+    )
+
+
+def check_graph(graph: Data) -> Data:
+    """The contract of a label graph, checked. Every producer and every loader calls it.
+
+    Returns:
+        The same graph, with a ``recipe`` if it had none.
+
+    Raises:
+        InputError: names the attribute that breaks the contract, and how.
+    """
+
+    def require(holds: bool, what: str) -> None:
+        if not holds:
+            raise InputError(f"not a label graph: {what}")
+
+    for attribute in ("label_names", "edge_index", "edge_weight"):
+        require(graph.get(attribute) is not None, f"it has no {attribute!r}")
+    num_labels = len(graph.label_names)
+    check_names(graph.label_names, num_labels)
+    edge_index, edge_weight, x = graph.edge_index, graph.edge_weight, graph.get("x")
+    require(
+        edge_index.dim() == 2 and edge_index.size(0) == 2 and edge_index.dtype == torch.long,
+        f"edge_index must be an int64 tensor (2, M), not {edge_index.dtype} {tuple(edge_index.shape)}",
+    )
+    require(
+        edge_weight.shape == edge_index.shape[1:] and edge_weight.is_floating_point(),
+        f"edge_weight must be a float tensor (M,) with M = {edge_index.size(1)}, not {tuple(edge_weight.shape)}",
+    )
+    require(bool(edge_weight.isfinite().all()), "edge_weight holds values that are not finite")
+    if edge_index.numel():
+        in_range = edge_index.min() >= 0 and edge_index.max() < num_labels
+        require(bool(in_range), f"edge_index must lie in 0..{num_labels - 1}")
+    position = edge_index[0] * num_labels + edge_index[1]
+    ascending = bool((position[1:] > position[:-1]).all())
+    require(ascending, "its edges must be sorted and without duplicates (torch_geometric.utils.coalesce)")
+    loops = int((edge_index[0] == edge_index[1]).sum())
+    require(loops == num_labels, f"every label needs its self-loop; {num_labels - loops} are missing")
+    if x is not None:
+        require(
+            x.dim() == 2 and x.size(0) == num_labels and x.is_floating_point() and bool(x.isfinite().all()),
+            f"x must be a finite float tensor ({num_labels}, E), not {tuple(x.shape)}",
+        )
+    if graph.get("recipe") is None:
+        graph.recipe = {}
+    return graph

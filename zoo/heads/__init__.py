@@ -1,0 +1,94 @@
+"""The heads, by name. Add your own with ``HEADS["mine"] = MyHead``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch_geometric.data import Data
+
+from zoo.graph import unlinked_labels
+from zoo.heads.graph_head import GraphHead
+from zoo.heads.head import Head
+from zoo.heads.linear import LinearHead
+from zoo.heads.mlp import MLPHead
+from zoo.lookup import InputError, lookup, unknown
+
+HEADS: dict[str, Callable[..., Head]] = {
+    "gat": partial(GraphHead, conv="GATConv", attention_heads=4),
+    "linear": LinearHead,
+    "mlgcn": GraphHead,
+    "mlp": MLPHead,
+    "sgc": partial(GraphHead, conv="SGConv", widths=(), hops=2),
+}
+
+
+def list_heads() -> list[str]:
+    """Names of the heads."""
+    return sorted(HEADS)
+
+
+def head_options(name: str) -> dict[str, Any]:
+    """The options of a head with their defaults, as its signature (and its entry in the table) gives them."""
+    parameters = inspect.signature(lookup("head", name, HEADS)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def uses_graph(name: str) -> bool:
+    """Whether a head reads the edges or the vectors of the label graph."""
+    entry = lookup("head", name, HEADS)
+    return getattr(getattr(entry, "func", entry), "uses_graph", False)
+
+
+def build_head(name: str, num_features: int, labels: Data, **options: Any) -> Head:
+    """Builds a head by name.
+
+    Args:
+        name: an entry of :data:`HEADS`.
+        num_features: D, channels of the feature map.
+        labels: the label graph.
+        options: of that head; see :func:`head_options`.
+
+    Raises:
+        InputError: no such head, or an option that it does not have.
+    """
+    known = head_options(name)
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of head {name!r}", option, known)
+    return HEADS[name](num_features, labels, **options)
+
+
+def fold_head(head: Head) -> LinearHead:
+    """The linear head with the classifiers that this head generates: the same logits, without the graph.
+
+    Raises:
+        InputError: the head reasons about each image, so it cannot be folded.
+    """
+    if not _folds(type(head)):
+        foldable = (name for name, entry in HEADS.items() if _folds(getattr(entry, "func", entry)))
+        raise InputError(
+            f"{type(head).__name__} reasons about each image, so it cannot be folded into one linear layer. "
+            f"Heads that can: {', '.join(sorted(foldable))}"
+        )
+    bias = head.classifier_bias()
+    folded = LinearHead(
+        head.num_features,
+        unlinked_labels(head.label_names),
+        pooling=head.pooling,
+        dropout=head.dropout.p,
+        bias=bias is not None,
+    )
+    with torch.no_grad():
+        folded.linear.weight.copy_(head.classifiers())
+        if bias is not None:
+            folded.linear.bias.copy_(bias)
+    folded.pool.load_state_dict(head.pool.state_dict())
+    return folded.to(head.classifiers().device).train(head.training)
+
+
+def _folds(head: Any) -> bool:
+    return getattr(head, "classifiers", None) is not Head.classifiers

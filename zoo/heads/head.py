@@ -1,0 +1,108 @@
+"""What every head is: pooling, dropout, then a classifier.
+
+    feature map (B,D,h,w) --pool--> features (B,D) --dropout--> classify --> logits (B,L)
+
+Pooling, folding and the question which features can be cached are answered here, once, for all heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.data import Data
+
+from zoo.lookup import InputError, lookup
+
+
+class AvgPool(nn.Module):
+    """Mean over positions."""
+
+    def forward(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D"]:
+        return feature_map.mean(dim=(2, 3))
+
+
+class MaxPool(nn.Module):
+    """Maximum over positions: an object may be anywhere, and small. ML-GCN's choice."""
+
+    def forward(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D"]:
+        return feature_map.amax(dim=(2, 3))
+
+
+class GeMPool(nn.Module):
+    """Generalised mean ``mean(x^p)^(1/p)`` with a learned p, between average (1) and maximum (infinity).
+
+    Radenović et al., 2018, Eq. 3 (https://arxiv.org/abs/1711.02512). Features below 1e-6 are raised to it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D"]:
+        powers = feature_map.float().clamp(min=1e-6).pow(self.p)  # p-th powers overflow half precision
+        return powers.mean(dim=(2, 3)).pow(1 / self.p).to(feature_map.dtype)
+
+
+class NoPool(nn.Module):
+    """The feature map itself, for heads that look at positions."""
+
+    def forward(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D h w"]:
+        return feature_map
+
+
+POOLINGS: dict[str, type[nn.Module]] = {"avg": AvgPool, "max": MaxPool, "gem": GeMPool, "none": NoPool}
+
+
+class Head(nn.Module):
+    """Feature map in, logits out.
+
+    A new head implements :meth:`classifiers` if they are the same for every image, else :meth:`classify`.
+
+    Args:
+        num_features: D, channels of the backbone's feature map.
+        labels: the label graph (or a label space without edges); it gives L and the label names.
+        pooling: ``avg``, ``max``, ``gem`` or ``none``.
+        dropout: share of the pooled features dropped in training.
+
+    Attributes:
+        uses_graph: whether the head reads the edges or the vectors of the label graph; a comparison then adds
+            its controls.
+    """
+
+    uses_graph = False
+
+    def __init__(self, num_features: int, labels: Data, *, pooling: str, dropout: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout must lie in [0, 1), not {dropout}")
+        self.num_features = num_features
+        self.label_names: list[str] = list(labels.label_names)
+        self.num_labels = len(self.label_names)
+        self.pooling = pooling
+        self.pool = lookup("pooling", pooling, POOLINGS)()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B L"]:
+        return self.classify(self.dropout(self.pool(feature_map)))
+
+    def classify(self, features: Tensor) -> Float[Tensor, "B L"]:
+        """Pooled features (B, D), or the feature map of a head without pooling, to logits (B, L)."""
+        return F.linear(features, self.classifiers(), self.classifier_bias())
+
+    def classifiers(self) -> Float[Tensor, "L D"]:
+        """One classifier a label, the same for every image.
+
+        Raises:
+            InputError: this head reasons about each image, so it has none and cannot be folded.
+        """
+        raise InputError(f"{type(self).__name__} has no classifiers that are the same for every image")
+
+    def classifier_bias(self) -> Float[Tensor, L] | None:
+        """What is added to the logits whatever the image, if anything."""
+        return None
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """A term that training adds to the loss; zero unless a head says otherwise."""
+        return next(self.parameters()).new_zeros(())

@@ -1,0 +1,315 @@
+"""A model is a backbone and a head: ``logits = head(backbone(images))``.
+
+zoo.build("mlgcn-resnext50")    head name, hyphen, timm name
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from zoo._version import __version__
+from zoo.backbones import Backbone, list_backbones, resolve
+from zoo.data.images import read_image, to_rgb
+from zoo.graph import unlinked_labels
+from zoo.heads import HEADS, Head, build_head, fold_head
+from zoo.label_spaces import label_space
+from zoo.lookup import InputError, lookup, unknown
+
+FORMAT = 1
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class MultiLabelClassifier(nn.Module):
+    """Images (B, 3, H, W) to logits (B, L). Made by :func:`build` or :func:`load`.
+
+    Attributes:
+        backbone: images to feature map.
+        head: feature map to logits.
+        name: ``<head>-<timm name>``.
+        options: what was given to the head, beside its defaults.
+        recipe: how the label graph was made.
+        notes: anything JSON can hold that should travel with the weights (metrics, thresholds, provenance).
+    """
+
+    def __init__(
+        self, backbone: Backbone, head: Head, *, name: str, options: dict[str, Any], recipe: dict[str, Any]
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.name, self.options, self.recipe = name, options, recipe
+        self.notes: dict[str, Any] = {}
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B L"]:
+        return self.head(self.backbone(images))
+
+    @property
+    def label_names(self) -> list[str]:
+        """The L labels, in the order of the logits."""
+        return self.head.label_names
+
+    @torch.inference_mode()
+    def scores(self, images: Any, batch_size: int = 32) -> Float[Tensor, "N L"]:
+        """sigmoid(logits) of images in any form that :meth:`predict` takes, on the CPU."""
+        transform, device = self.backbone.transform(), next(self.parameters()).device
+        training = self.training
+        self.eval()
+        try:
+            pictures, rows = _as_list(images), []
+            for start in range(0, len(pictures), batch_size):
+                batch = [_as_tensor(picture, transform) for picture in pictures[start : start + batch_size]]
+                rows.append(self(torch.stack(batch).to(device)).float().sigmoid().cpu())
+            return torch.cat(rows) if rows else torch.empty(0, len(self.label_names))
+        finally:
+            self.train(training)
+
+    def predict(
+        self, images: Any, *, threshold: float = 0.5, top_k: int | None = None, batch_size: int = 32
+    ) -> list[dict[str, float]]:
+        """The labels of each image with their scores, best first.
+
+        Args:
+            images: one or several: paths, PIL images, uint8 arrays (H, W, 3), or float tensors (3, H, W) that
+                are already resized and normalised; a tensor (B, 3, H, W) is B of them.
+            threshold: labels at or above this score are returned.
+            top_k: return this many labels whatever their scores, instead.
+            batch_size: images at a time.
+
+        Returns:
+            One dict an image: ``[{"person": 0.98, "dog": 0.71}, ...]``.
+
+        Raises:
+            InputError: an image that does not decode, or of a type that is not one of these.
+        """
+        if top_k is not None and top_k < 1:
+            raise InputError(f"top_k must be at least 1, not {top_k}")
+        results = []
+        for row in self.scores(images, batch_size):
+            values, indices = row.sort(descending=True, stable=True)
+            keep = top_k if top_k is not None else int((values >= threshold).sum())
+            best = zip(indices[:keep].tolist(), values[:keep].tolist(), strict=True)
+            results.append({self.label_names[i]: value for i, value in best})
+        return results
+
+    def fold(self) -> MultiLabelClassifier:
+        """The same model with the graph baked into one linear layer: same logits, cost of the backbone.
+
+        Raises:
+            InputError: the head reasons about each image; the message names the heads that fold.
+        """
+        head = fold_head(self.head)
+        folded = MultiLabelClassifier(
+            self.backbone,
+            head,
+            name=f"linear-{self.backbone.name}",
+            options={"pooling": head.pooling, "bias": head.linear.bias is not None},
+            recipe={},
+        )
+        folded.notes = {
+            **self.notes,
+            "folded_from": {"name": self.name, **_plain(self.options), **self.recipe},
+        }
+        return folded.train(self.training)
+
+    def save(self, directory: str | Path) -> Path:
+        """Writes ``model.safetensors`` and ``config.json``: weights, label graph, names and input size.
+
+        Raises:
+            InputError: an option that JSON cannot hold, such as a class of your own as ``conv``.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        libraries = ("torch", "timm", "torch-geometric")
+        config = {
+            "format": FORMAT,
+            "name": self.name,
+            "options": self.options,
+            "label_names": self.label_names,
+            "recipe": self.recipe,
+            "img_size": self.backbone.img_size,
+            "input": self.backbone.data_config,
+            "notes": self.notes,
+            "versions": {
+                "zoo": __version__,
+                **{library: importlib.metadata.version(library) for library in libraries},
+            },
+        }
+        try:
+            text = json.dumps(config, indent=1)
+        except TypeError as error:
+            raise InputError(
+                f"{self.name} cannot be saved: {error}. Give your conv a name with zoo.convs.CONVS[...] = ..."
+            ) from error
+        tensors = {key: value.contiguous() for key, value in self.state_dict().items()}
+        # Written aside and renamed, so that a stop in the middle leaves no half of a model behind.
+        safetensors.torch.save_file(tensors, directory / f"{WEIGHTS}.part")
+        (directory / f"{CONFIG}.part").write_text(text)
+        for file in (WEIGHTS, CONFIG):
+            os.replace(directory / f"{file}.part", directory / file)
+        return directory
+
+
+def build(
+    name: str,
+    labels: str | Data | Sequence[str] = "coco2014",
+    *,
+    pretrained: bool | str | Path = False,
+    img_size: int | tuple[int, int] | None = None,
+    **options: Any,
+) -> MultiLabelClassifier:
+    """Builds a model by name.
+
+    Args:
+        name: ``<head>-<timm name>``, split at the first hyphen, such as ``mlgcn-resnext50`` or
+            ``sgc-convnext_tiny.fb_in22k``; see :func:`list_models`.
+        labels: a label space by name, a label graph, or plain label names (for heads without a graph).
+        pretrained: the backbone's weights: from timm, or a local file.
+        img_size: for backbones of a fixed input size.
+        options: of the head (``conv``, ``widths``, ``pooling``, ...); see :func:`zoo.heads.head_options`.
+
+    Raises:
+        InputError: an unknown head, backbone, label space or option, with the nearest names.
+    """
+    head_name, backbone_name = split_name(name)
+    if isinstance(labels, str):
+        graph = label_space(labels)
+    elif isinstance(labels, Data):
+        graph = labels
+    else:
+        graph = unlinked_labels(list(labels))
+    return assemble(
+        Backbone(backbone_name, pretrained=pretrained, img_size=img_size), head_name, graph, **options
+    )
+
+
+def assemble(backbone: Backbone, head_name: str, graph: Data, **options: Any) -> MultiLabelClassifier:
+    """A head by name on a backbone that is there already; otherwise as :func:`build`."""
+    head = build_head(head_name, backbone.num_features, graph, **options)
+    name = f"{head_name}-{backbone.name}"
+    return MultiLabelClassifier(backbone, head, name=name, options=options, recipe=dict(graph.recipe))
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of models that :func:`build` knows, filtered by a shell pattern such as ``*gcn-resnext*``."""
+    backbones = list_backbones()
+    names = (f"{head}-{backbone}" for head in sorted(HEADS) for backbone in backbones)
+    return fnmatch.filter(names, pattern)
+
+
+def load(directory: str | Path) -> MultiLabelClassifier:
+    """Loads what :meth:`MultiLabelClassifier.save` wrote. No code in the files is ever run.
+
+    Raises:
+        InputError: no model there, or weights that are not those of the model that the config names.
+    """
+    directory = Path(directory)
+    for file in (CONFIG, WEIGHTS):
+        if not (directory / file).is_file():
+            raise InputError(f"{directory}: no saved model there ({file} is missing)")
+    try:
+        config = json.loads((directory / CONFIG).read_text())
+        tensors = safetensors.torch.load_file(directory / WEIGHTS)
+    except (ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"{directory}: the saved model is damaged ({error})") from error
+    if config.get("format") != FORMAT:
+        raise InputError(
+            f"{directory / CONFIG}: format {config.get('format')!r}; this version reads {FORMAT}"
+        )
+    labels = unlinked_labels(config["label_names"])
+    for key in ("x", "edge_index", "edge_weight"):
+        if f"head.{key}" in tensors:
+            labels[key] = tensors[f"head.{key}"]
+    labels.recipe = config["recipe"]
+    img_size = config["img_size"]
+    model = build(config["name"], labels, img_size=tuple(img_size) if img_size else None, **config["options"])
+    model.backbone.data_config = config["input"]
+    model.notes = config["notes"]
+    load_weights(model, tensors, directory / WEIGHTS)
+    return model
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: str | Path) -> None:
+    """``load_state_dict`` with an error that says what differs, and in which file.
+
+    Raises:
+        InputError: tensors that are missing, left over or of another shape.
+    """
+    own = model.state_dict()
+    missing, extra = own.keys() - tensors.keys(), tensors.keys() - own.keys()
+    reshaped = [key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape]
+    complaints = [
+        f"{len(keys)} {what} ({', '.join(sorted(keys)[:3])})"
+        for keys, what in ((missing, "missing"), (extra, "left over"))
+        if keys
+    ]
+    complaints += [
+        f"{key} is {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in sorted(reshaped)[:3]
+    ]
+    if complaints:
+        raise InputError(f"{source}: these are the weights of another model: {'; '.join(complaints)}")
+    model.load_state_dict(tensors)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """A model's name as head and canonical timm name.
+
+    Raises:
+        InputError: no hyphen, an unknown head or an unknown backbone.
+    """
+    head, hyphen, backbone = name.partition("-")
+    if not hyphen:
+        hint = f"linear-{name}" if name in set(list_backbones()) else "mlgcn-resnext50"
+        raise InputError(f"a model's name is <head>-<timm name>, such as {hint!r}; {name!r} has no hyphen")
+    lookup("head", head, HEADS)
+    return head, resolve(backbone)
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value if isinstance(value, str | int | float | bool) else str(value)
+        for key, value in options.items()
+    }
+
+
+def _as_list(images: Any) -> list[Any]:
+    if isinstance(images, str | Path | Image.Image):
+        return [images]
+    if isinstance(images, Tensor | np.ndarray) and images.ndim == 3:
+        return [images]
+    if isinstance(images, Iterable):
+        return list(images)
+    raise unknown(
+        "kind of image", type(images).__name__, ("path", "PIL image", "uint8 array", "float tensor")
+    )
+
+
+def _as_tensor(image: Any, transform: Any) -> Tensor:
+    if isinstance(image, Tensor) and image.is_floating_point() and image.dim() == 3 and image.size(0) == 3:
+        return image
+    if isinstance(image, str | Path):
+        return transform(read_image(image))
+    if isinstance(image, Image.Image):
+        return transform(to_rgb(image))
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        return transform(Image.fromarray(image))
+    shape = getattr(image, "shape", None)
+    what = type(image).__name__ if shape is None else f"{type(image).__name__} {image.dtype} {tuple(shape)}"
+    raise InputError(
+        f"cannot read an image from {what}: expected a path, a PIL image, a uint8 array (H, W, 3) "
+        "or a normalised float tensor (3, H, W)"
+    )

@@ -1,0 +1,291 @@
+"""What a comparison leaves to look at: a terminal table, Markdown, CSV files and plots."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+from torch_geometric.data import Data
+
+from zoo._version import __version__
+from zoo.counts import count_labels, label_pairs
+from zoo.data import ImageDataset
+from zoo.metrics import mean_interval, per_label_metrics
+from zoo.plots import plot_comparison, plot_contact_sheet, plot_embeddings, plot_label_graph, plot_per_label
+
+SHOWN = {"mAP": "mAP", "macro_f1": "macro F1", "micro_f1": "micro F1", "samples_f1": "samples F1"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One entry's trials and runs.
+
+    Attributes:
+        name: the entry.
+        kind: ``baseline``, ``graph`` or ``control``.
+        trials: one row each of the search.
+        runs: one row each seed of the winner, with ``test_*`` metrics.
+        scores: (N, L) of the test images, one for each run.
+    """
+
+    name: str
+    kind: str
+    trials: list[dict[str, Any]]
+    runs: list[dict[str, Any]]
+    scores: list[Tensor]
+
+    def values(self, metric: str = "mAP", split: str = "test") -> list[float]:
+        """The metric of each seed."""
+        return [float(run[f"{split}_{metric}"]) for run in self.runs]
+
+    def interval(self, metric: str = "mAP") -> tuple[float, float]:
+        """Mean over the seeds, and half the width of its 95 % t-interval (NaN for one seed)."""
+        return mean_interval(self.values(metric))
+
+    @property
+    def val_mAP(self) -> float:
+        """Mean over the seeds: what choices between entries are made by."""
+        return sum(self.values(split="val")) / len(self.runs)
+
+
+def provenance(data: ImageDataset) -> dict[str, str]:
+    """Versions, machine and data: what a number needs beside it to be worth keeping."""
+    libraries = ("torch", "timm", "torch-geometric", "lightning")
+    return {
+        "data": data.name,
+        "fingerprint": data.fingerprint(),
+        "date": datetime.date.today().isoformat(),
+        "zoo": __version__,
+        **{library: importlib.metadata.version(library) for library in libraries},
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"cpu ({platform.machine()})",
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several models on one data set, and everything that is known of how they did.
+
+    Attributes:
+        data: the data set.
+        results: one an entry, in the order they were given.
+        protocol: what was the same for all.
+        graph: the label graph that graph heads saw, if there was one.
+        targets: (N, L) of the test images.
+        provenance: versions, machine and data.
+    """
+
+    data: ImageDataset
+    results: list[Result]
+    protocol: dict[str, Any]
+    graph: Data | None
+    targets: Tensor
+    provenance: dict[str, str]
+
+    @property
+    def ranking(self) -> list[Result]:
+        """Best test mAP first."""
+        return sorted(self.results, key=lambda result: -result.interval()[0])
+
+    @property
+    def winner(self) -> Result:
+        """The entry with the best validation mAP, controls aside: the test split chooses nothing."""
+        return _best([result for result in self.results if result.kind != "control"] or self.results)
+
+    @property
+    def baseline(self) -> Result | None:
+        """The entry without a graph that is best on validation: what a graph has to beat."""
+        baselines = [result for result in self.results if result.kind == "baseline"]
+        return _best(baselines) if baselines else None
+
+    def difference(self, result: Result, metric: str = "mAP") -> tuple[float, float] | None:
+        """Gain over :attr:`baseline`, paired by seed, with half its 95 % interval; None for the baseline itself."""
+        if self.baseline is None or result is self.baseline:
+            return None
+        pairs = zip(result.values(metric), self.baseline.values(metric), strict=True)
+        return mean_interval([own - base for own, base in pairs])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat row an entry: what ``results.csv`` holds."""
+        rows = []
+        for result in self.ranking:
+            first, difference = result.runs[0], self.difference(result)
+            row: dict[str, Any] = {"data": self.data.name, "entry": result.name, "kind": result.kind}
+            for metric in (key.removeprefix("test_") for key in first if key.startswith("test_")):
+                row[metric], row[f"{metric}_half_width"] = (round(v, 6) for v in result.interval(metric))
+            row["gain_over_baseline"], row["gain_half_width"] = (
+                (round(v, 6) for v in difference) if difference else ("", "")
+            )
+            row |= {
+                "val_mAP": round(result.val_mAP, 6),
+                "seeds": len(result.runs),
+                "trials": len(result.trials),
+                "chosen_lr": first["lr"],
+                "chosen_weight_decay": first["weight_decay"],
+                "head_parameters": first["parameters"],
+                "seconds_per_run": round(sum(run["seconds"] for run in result.runs) / len(result.runs), 2),
+                **{k: v for k, v in self.protocol.items() if k not in ("seeds", "trials")},
+                **self.provenance,
+            }
+            rows.append(row)
+        return rows
+
+    def table(self) -> Table:
+        """The result for a terminal, 100 columns wide at most."""
+        seeds = len(self.results[0].runs)
+        title = f"{self.data.name}: test results, mean of {seeds} seeds ± half of the 95 % interval"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        table.add_column("model", overflow="fold")
+        table.add_column("", style="dim")
+        for header in SHOWN.values():
+            table.add_column(header, justify="right")
+        table.add_column("vs best baseline", justify="right")
+        styles = {"baseline": "", "graph": "bold", "control": "dim"}
+        for result, cells in zip(self.ranking, self._cells(), strict=True):
+            table.add_row(*cells, style=styles[result.kind])
+        return table
+
+    def _cells(self) -> list[list[str]]:
+        backbones = {result.name.partition("-")[2].partition(":")[0] for result in self.results}
+        cells = []
+        for result in self.ranking:
+            # One backbone for all goes without saying, and without half of the table's width.
+            name = (
+                result.name.replace(f"-{next(iter(backbones))}", "") if len(backbones) == 1 else result.name
+            )
+            mean, half = result.interval()
+            others = [f"{result.interval(metric)[0]:.3f}" for metric in list(SHOWN)[1:]]
+            difference = self.difference(result)
+            gain = f"{difference[0]:+.3f} ±{difference[1]:.3f}" if difference else "-"
+            cells.append([name, result.kind, f"{mean:.3f} ±{half:.3f}", *others, gain])
+        return cells
+
+    def verdict(self) -> str:
+        """One sentence on the question that the comparison asks, whichever way it came out."""
+        graphs = [result for result in self.results if result.kind == "graph"]
+        if not graphs or self.baseline is None:
+            return f"Best on validation: {self.winner.name}."
+        best = _best(graphs)
+        gain, half = self.difference(best)  # type: ignore[misc]
+        if not half < abs(gain):
+            outcome = "no difference that these seeds can show"
+        else:
+            outcome = "the graph head is better" if gain > 0 else "the graph head is worse"
+        return (
+            f"Best graph head on validation: {best.name}. Against the best baseline, {self.baseline.name}: "
+            f"{gain:+.3f} test mAP (±{half:.3f}), so {outcome}. The interval is over seeds, on one split."
+        )
+
+    def write(self, folder: str | Path) -> Path:
+        """Writes ``report.md``, ``results.csv``, ``runs.csv``, ``trials.csv``, ``label_graph.json`` and plots."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_csv(folder / "results.csv", self.rows())
+        _write_csv(folder / "runs.csv", [run for result in self.results for run in result.runs])
+        _write_csv(folder / "trials.csv", [trial for result in self.results for trial in result.trials])
+        pictures = self._plots(folder)
+        (folder / "report.md").write_text(self._markdown(pictures))
+        return folder
+
+    def _plots(self, folder: Path) -> dict[str, Path]:
+        bars = [
+            {
+                "name": result.name,
+                "kind": result.kind,
+                "values": result.values(),
+                "mean": result.interval()[0],
+                "half_width": result.interval()[1],
+            }
+            for result in self.results
+        ]
+        seeds = len(self.results[0].runs)
+        title = f"{self.data.name}: test mAP, {seeds} seeds, mean with 95 % interval"
+        pictures = {"Test mAP": plot_comparison(bars, folder / "comparison.png", title=title)}
+        counts = count_labels(self.data.split("train").targets, self.data.label_names)
+        if self.graph is not None:
+            pictures["Label graph of the training split"] = plot_label_graph(
+                self.graph, folder / "label_graph.png", counts=counts.counts
+            )
+            if self.graph.x is not None and self.graph.num_nodes > 2:
+                pictures["Label vectors, t-SNE"] = plot_embeddings(
+                    self.graph.x, self.data.label_names, folder / "label_vectors.png"
+                )
+        shown = {result.name: result for result in (self.winner, self.baseline) if result is not None}
+        shown |= {r.name: r for r in self.ranking if r.kind == "graph" and len(shown) < 4}
+        per_label = {
+            name: torch.stack([per_label_metrics(s, self.targets)["AP"] for s in result.scores])
+            .mean(0)
+            .numpy()
+            for name, result in shown.items()
+        }
+        positives = (self.targets == 1).sum(0).numpy()
+        pictures["AP of each label"] = plot_per_label(
+            self.data.label_names, per_label, positives, folder / "per_label_ap.png"
+        )
+        pictures["What the best model says of test images"] = self._contact_sheet(folder / "predictions.png")
+        return pictures
+
+    def _contact_sheet(self, path: Path, images: int = 18) -> Path:
+        test, scores, names = self.data.split("test"), self.winner.scores[0], self.data.label_names
+        rows = torch.linspace(0, len(test) - 1, min(images, len(test))).round().long().tolist()
+        true = [[names[j] for j in (self.targets[i] == 1).nonzero().flatten().tolist()] for i in rows]
+        predicted = []
+        for i in rows:
+            values, order = scores[i].sort(descending=True)
+            keep = int((values >= 0.5).sum())
+            best = zip(order[:keep].tolist(), values[:keep].tolist(), strict=True)
+            predicted.append([(names[j], value) for j, value in best])
+        return plot_contact_sheet([test.images[i] for i in rows], true, predicted, path)
+
+    def _markdown(self, pictures: dict[str, Path]) -> str:
+        header = ["model", "", *SHOWN.values(), "vs best baseline"]
+        lines = [
+            f"# Comparison on {self.data.name}",
+            "",
+            self.verdict(),
+            "",
+            f"Test results, mean of {len(self.results[0].runs)} seeds ± half of the 95 % t-interval over them:",
+            "",
+            f"| {' | '.join(header)} |",
+            f"|{'---|' * len(header)}",
+            *(f"| {' | '.join(cells)} |" for cells in self._cells()),
+            "",
+            "## Protocol",
+            "",
+            *(f"- {line.strip()}" for line in self.data.describe().splitlines()),
+            f"- for every entry {self.protocol['trials']} points of (learning rate, L2), the same for all, "
+            "chosen by validation mAP; the test split is read by the winner's seeds alone",
+            "- label graph, label vectors and controls are made from the training split",
+            *(f"- {key}: {value}" for key, value in self.protocol.items()),
+            *(f"- {key}: {value}" for key, value in self.provenance.items()),
+        ]
+        if self.graph is not None:
+            counts = count_labels(self.data.split("train").targets, self.data.label_names)
+            pairs = label_pairs(counts, at_least=self.protocol["threshold"])
+            lines += ["", "## Strongest edges", "", *(f"- {pair}" for pair in pairs[:12])]
+        for caption, path in pictures.items():
+            lines += ["", f"## {caption}", "", f"![{caption}]({path.name})"]
+        return "\n".join(lines) + "\n"
+
+
+def _best(results: Sequence[Result]) -> Result:
+    return max(results, key=lambda result: result.val_mAP)
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    columns = dict.fromkeys(key for row in rows for key in row)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,289 @@
+"""Training: one Lightning module for whole models and for heads on frozen features, and :func:`fit`."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+
+from zoo.data import ImageDataset
+from zoo.evaluate import Evaluation, evaluate, quiet_trainer
+from zoo.features import OnFeatures, features_kind, frozen_features
+from zoo.lookup import InputError, lookup
+from zoo.losses import build_loss
+from zoo.metrics import mean_average_precision
+from zoo.model import MultiLabelClassifier
+
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Everything that decides the result, beside model and data.
+
+    Attributes:
+        loss: ``bce`` or ``softmargin``; see :data:`zoo.losses.LOSSES`.
+        epochs: passes over the training images.
+        batch_size: images a step.
+        optimizer: ``adamw``, or ``sgd`` with Nesterov momentum 0.9.
+        lr: the highest learning rate, of the head; it rises for a tenth of the steps and falls to zero as a cosine.
+        backbone_lr_ratio: the backbone's learning rate, as a share of the head's. ML-GCN takes 0.1.
+        weight_decay: L2, on weights of two and more dimensions (not on biases and norms).
+        gradient_clip: largest norm of the gradient; 0 for none. ML-GCN takes 10.
+        precision: Lightning's name of it: ``32-true``, ``bf16-mixed``, ``16-mixed``.
+        seed: of the weights, the order of images and dropout.
+    """
+
+    loss: str = "bce"
+    epochs: int = 20
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    backbone_lr_ratio: float = 0.1
+    weight_decay: float = 1e-2
+    gradient_clip: float = 0.0
+    precision: str = "32-true"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        lookup("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("epochs", "batch_size", "lr"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, not {getattr(self, name)}")
+
+
+class Classification(L.LightningModule):
+    """Loss, optimiser and validation mAP of any module that turns inputs into logits and has a ``head``."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        super().__init__()
+        self.model, self.recipe = model, recipe
+        self.loss = build_loss(recipe.loss)
+        self.history: list[dict[str, float]] = []
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._losses: list[Tensor] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        inputs, targets = batch
+        loss = self.loss(self.model(inputs), targets) + self.model.head.penalty()  # type: ignore[union-attr, operator]
+        self._losses.append(loss.detach())
+        if self.trainer.loggers:
+            self.log("train_loss", loss, on_epoch=True, on_step=False, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        inputs, targets = batch
+        self._seen.append((self.model(inputs).float(), targets))
+
+    def on_validation_epoch_end(self) -> None:
+        logits, targets = (torch.cat(column) for column in zip(*self._seen, strict=True))
+        self._seen.clear()
+        row = {"val_loss": float(self.loss(logits, targets))}
+        row["val_mAP"] = mean_average_precision(logits.sigmoid().cpu(), targets.cpu())
+        self.log_dict(row, prog_bar=True)
+        train_loss = float(torch.stack(self._losses).mean()) if self._losses else float("nan")
+        self._losses.clear()
+        self.history.append({"epoch": self.current_epoch, "train_loss": train_loss, **row})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint["history"]
+
+    def configure_optimizers(self) -> Any:
+        recipe, backbone = self.recipe, getattr(self.model, "backbone", None)
+        of_backbone = {id(p) for p in backbone.parameters()} if backbone is not None else set()
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                groups.setdefault((id(parameter) in of_backbone, parameter.ndim > 1), []).append(parameter)
+        options = [
+            {
+                "params": parameters,
+                "lr": recipe.lr * (recipe.backbone_lr_ratio if in_backbone else 1.0),
+                "weight_decay": recipe.weight_decay if decays else 0.0,
+            }
+            for (in_backbone, decays), parameters in groups.items()
+        ]
+        extra = {"momentum": 0.9, "nesterov": True} if recipe.optimizer == "sgd" else {}
+        optimizer = OPTIMIZERS[recipe.optimizer](options, fused=True, **extra)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in options],
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            pct_start=0.1,
+            cycle_momentum=False,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _KeepBest(L.Callback):
+    """The weights of the best epoch, in memory: enough for heads that train in seconds."""
+
+    def __init__(self) -> None:
+        self.best, self.weights = float("-inf"), {}  # type: float, dict[str, Tensor]
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        value = pl_module.history[-1]["val_mAP"]  # type: ignore[union-attr, index]
+        if value > self.best or not self.weights:
+            self.best, self.weights = value, copy.deepcopy(pl_module.model.state_dict())  # type: ignore[union-attr, operator]
+
+
+def fit_in_memory(
+    model: nn.Module, train: DataLoader, val: DataLoader, recipe: Recipe
+) -> list[dict[str, float]]:
+    """Trains without writing anything, and leaves the weights of the best epoch by validation mAP in the model.
+
+    Returns:
+        One row an epoch: ``epoch, train_loss, val_loss, val_mAP``.
+    """
+    L.seed_everything(recipe.seed, workers=True, verbose=False)
+    module, keep = Classification(model, recipe), _KeepBest()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        quiet_trainer(
+            max_epochs=recipe.epochs,
+            precision=recipe.precision,  # type: ignore[arg-type]
+            gradient_clip_val=recipe.gradient_clip or None,
+            enable_progress_bar=False,
+            callbacks=[keep],
+        ).fit(module, train, val)
+    model.load_state_dict(keep.weights)
+    return module.history
+
+
+def tensor_loader(inputs: Tensor, targets: Tensor, recipe: Recipe, *, shuffle: bool = False) -> DataLoader:
+    """Batches of inputs (N, ...) and targets (N, L) that are in memory, or mapped into it."""
+    # Whole batches are sliced out of the tensors at once: row by row costs more than a small head does.
+    data = TensorDataset(inputs, targets)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    order = RandomSampler(data, generator=generator) if shuffle else range(len(data))
+    return DataLoader(data, sampler=BatchSampler(order, recipe.batch_size, drop_last=False), batch_size=None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What :func:`fit` leaves: the history, the folder, and how the best epoch does on the test split."""
+
+    history: list[dict[str, float]]
+    folder: Path
+    test: Evaluation | None
+
+
+def fit(
+    model: MultiLabelClassifier,
+    data: ImageDataset,
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    freeze_backbone: bool = False,
+    resume: bool = False,
+    workers: int = 2,
+    progress: bool = True,
+) -> Run:
+    """Trains a model and writes everything that it leaves into one folder.
+
+    ``output`` then holds ``model/`` (the best epoch, for :func:`zoo.load`), ``checkpoints/`` (best and last),
+    ``logs/`` (CSV and TensorBoard) and ``test_scores.npz``.
+
+    Args:
+        model: trained in place; ends with the weights of the best epoch by validation mAP.
+        data: with train, validation and test splits; its labels must be the model's.
+        recipe: how.
+        output: the folder; one that holds a run already is refused unless ``resume``.
+        freeze_backbone: compute its features once, keep them on disk, and train the head alone.
+        resume: go on from ``checkpoints/last.ckpt``.
+        workers: processes that read images.
+        progress: whether to show a bar.
+
+    Raises:
+        InputError: labels that differ, a folder in use, nothing to resume.
+    """
+    output = Path(output)
+    last = output / "checkpoints" / "last.ckpt"
+    if resume and not last.is_file():
+        raise InputError(f"{last}: no checkpoint to resume from")
+    if not resume and last.exists():
+        raise InputError(
+            f"{output} holds a run already: choose another output, or give --resume true to go on"
+        )
+    L.seed_everything(recipe.seed, workers=True, verbose=False)
+    data = data.with_labels(model.label_names)
+    module: nn.Module = OnFeatures(model.head) if freeze_backbone else model
+    if freeze_backbone:
+        features = frozen_features(model.backbone, data, features_kind(model.head), workers=workers)
+        train, val = (feature_loader(features, data, split, recipe) for split in ("train", "val"))
+    else:
+        train, val = (image_loader(model, data, split, recipe, workers=workers) for split in ("train", "val"))
+    checkpoint = ModelCheckpoint(
+        dirpath=output / "checkpoints", filename="best", monitor="val_mAP", mode="max", save_last=True
+    )
+    checkpoint.CHECKPOINT_EQUALS_CHAR = "-"
+    trainer = quiet_trainer(
+        max_epochs=recipe.epochs,
+        precision=recipe.precision,
+        gradient_clip_val=recipe.gradient_clip or None,
+        enable_progress_bar=progress,
+        enable_checkpointing=True,
+        logger=[
+            CSVLogger(output, name="logs", version=""),
+            TensorBoardLogger(output, name="logs", version=""),
+        ],
+        callbacks=[checkpoint, *([TQDMProgressBar(leave=True)] if progress else [])],
+    )
+    classification = Classification(module, recipe)
+    trainer.fit(
+        classification,
+        train,
+        val,
+        ckpt_path=str(last) if resume else None,
+        weights_only=True if resume else None,
+    )
+    best = torch.load(checkpoint.best_model_path, weights_only=True)
+    module.load_state_dict({key.removeprefix("model."): value for key, value in best["state_dict"].items()})
+    has_test = bool((data.splits == "test").any())
+    test = evaluate(model, data.split("test"), workers=workers, progress=progress) if has_test else None
+    model.notes = {
+        "data": data.name,
+        "recipe": asdict(recipe),
+        "best_epoch": max(classification.history, key=lambda row: row["val_mAP"]),
+        "test": test.metrics() if test else None,
+    }
+    model.save(output / "model")
+    if test:
+        test.save(output / "test_scores.npz")
+    return Run(classification.history, output, test)
+
+
+def image_loader(
+    model: MultiLabelClassifier, data: ImageDataset, split: str, recipe: Recipe, *, workers: int
+) -> DataLoader:
+    """Batches of one split's images, augmented and shuffled for ``train``, as they are for the others."""
+    training = split == "train"
+    transform = model.backbone.train_transform() if training else model.backbone.transform()
+    return DataLoader(
+        data.split(split).with_transform(transform),
+        batch_size=recipe.batch_size,
+        shuffle=training,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        # The order has a generator of its own: how many numbers others draw must not change it.
+        generator=torch.Generator().manual_seed(recipe.seed),
+    )
+
+
+def feature_loader(features: Tensor, data: ImageDataset, split: str, recipe: Recipe) -> DataLoader:
+    """Batches of one split's frozen features, of all N images of the data, shuffled for ``train``."""
+    rows = torch.from_numpy((data.splits == split).nonzero()[0])
+    targets = torch.from_numpy(data.targets)
+    return tensor_loader(features[rows], targets[rows], recipe, shuffle=split == "train")
