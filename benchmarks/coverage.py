@@ -3,7 +3,7 @@
     python benchmarks/coverage.py [--filter 'resnet*'] [--output benchmarks/results/coverage.csv]
 
 Models are built on the meta device, which has shapes and no numbers, so that five billion parameters take no
-memory; what cannot be built there is built for real. About 5 minutes for all names on one core.
+memory; what cannot be built there is built for real. A quarter of an hour for all names on one core.
 """
 
 from __future__ import annotations

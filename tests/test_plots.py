@@ -22,6 +22,7 @@ from zoo.plots import (
     plot_label_graph,
     plot_per_label,
 )
+from zoo.plots.contact_sheet import VERDICTS
 from zoo.plots.graph_map import _divide, _points_along, _strongest_labels
 from zoo.plots.names import measure_names, place_names
 from zoo.plots.page import FORMATS, STYLE, fit, new_figure, ruler, wrap
@@ -164,16 +165,24 @@ def test_every_plot_is_exported():
     assert sorted(plots.__all__) == sorted(name for name in vars(plots) if name.startswith("plot_"))
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_the_same_input_gives_the_same_bytes(tmp_path, photos, suffix):
+def test_files_are_pictures_and_the_same_input_gives_the_same_bytes(tmp_path, photos):
     np.random.seed(1)  # noqa: NPY002
-    first = all_plots(tmp_path / "first", photos, suffix)
+    first = all_plots(tmp_path / "new" / "folder", photos)
     np.random.seed(2)  # noqa: NPY002
-    second = all_plots(tmp_path / "second", photos, suffix)
+    second = all_plots(tmp_path / "second", photos)
+    assert {path.name for path in first} == {path.name for path in (tmp_path / "new" / "folder").iterdir()}
+    assert all(is_picture(path) for path in first)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    assert {path.name for path in first} == {path.name for path in (tmp_path / "first").iterdir()}
-    if suffix == ".png":
-        assert all(is_picture(path) for path in first)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_is_what_its_suffix_says_and_holds_no_time(tmp_path, monkeypatch, suffix):
+    contents = []
+    for epoch in ("0", "99999999"):  # Which matplotlib writes in place of the time.
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+        contents.append(plot_label_graph(label_graph(12, 3), tmp_path / f"a{suffix}").read_bytes())
+    assert contents[0] == contents[1]
+    assert {".png": b"PNG", ".svg": b"<svg", ".pdf": b"%PDF"}[suffix] in contents[0][:1000]
 
 
 def test_global_style_neither_matters_nor_changes(tmp_path):
@@ -245,9 +254,8 @@ def test_placed_names_overlap_neither_each_other_nor_the_edge(num_labels, crowd)
     sizes = np.stack([generator.uniform(0.3, 1.2, num_labels), np.full(num_labels, 0.17)], axis=1)
     centres = place_names(points, radii, sizes, page)
     assert ((centres - sizes / 2 >= 0) & (centres + sizes / 2 <= page)).all()
-    for a, b in combinations(range(num_labels), 2):
-        apart = np.abs(centres[a] - centres[b]) - (sizes[a] + sizes[b]) / 2
-        assert apart.max() >= -1e-9
+    apart = np.abs(centres[:, None] - centres[None]) - (sizes[:, None] + sizes[None]) / 2
+    assert (apart.max(-1)[~np.eye(num_labels, dtype=bool)] >= -1e-9).all()
     # No name lies on its own dot, and where there is room all of them are beside it.
     gaps = (np.abs(centres - points) - sizes / 2).max(1)
     assert (gaps > 0).all()
@@ -398,8 +406,8 @@ def test_label_graph_keeps_the_strongest_labels_and_says_so(tmp_path, drawn):
     written = [text for text, _ in texts(drawn[0])]
     assert f"Label graph: the 30 most linked of 150 labels, {len(weights)} edges" in written
     assert not overlapping(texts(drawn[0]))
-    plot_label_graph(label_graph(20, 20), tmp_path / "b.png")
-    assert any("20 labels, 240 strongest of 380 edges" in text for text, _ in texts(drawn[1]))
+    plot_label_graph(label_graph(14, 14), tmp_path / "b.png")
+    assert any("14 labels, 168 strongest of 182 edges" in text for text, _ in texts(drawn[1]))
 
 
 def test_label_graph_of_little(tmp_path, drawn):
@@ -449,9 +457,7 @@ def test_embeddings_put_similar_labels_together(tmp_path, drawn):
     assert (nearest // 8 == np.arange(24)[:, None] // 8).all()
 
 
-@pytest.mark.parametrize(
-    "vectors", [np.ones((9, 4)), np.eye(9), np.zeros((9, 3)), np.arange(9.0)[:, None], np.ones((3, 1))]
-)
+@pytest.mark.parametrize("vectors", [np.zeros((9, 3)), np.arange(9.0)[:, None], np.ones((3, 1))])
 def test_degenerate_embeddings_are_drawn(tmp_path, vectors):
     names = ODD_NAMES[: len(vectors)]
     assert is_picture(plot_embeddings(vectors, names, tmp_path / "a.png"))
@@ -466,7 +472,7 @@ def test_embeddings_name_what_is_wrong(tmp_path):
         plot_embeddings(np.full((2, 2), np.nan), ["a", "b"], tmp_path / "a.png")
 
 
-@pytest.mark.parametrize(("num_labels", "panels"), [(1, 1), (20, 1), (60, 1), (61, 2), (130, 3)])
+@pytest.mark.parametrize(("num_labels", "panels"), [(1, 1), (60, 1), (61, 2), (121, 3)])
 def test_per_label_columns(tmp_path, drawn, num_labels, panels):
     generator = np.random.default_rng(0)
     names = [f"label {k}" for k in range(num_labels)]
@@ -526,7 +532,7 @@ def test_contact_sheet_says_right_wrong_and_missed(tmp_path, drawn, photos):
     assert [p.width / p.height for p in pictures] == pytest.approx([300 / 120, 90 / 400, 1], rel=0.02)
 
 
-def test_contact_sheet_of_one_and_of_real_photos(tmp_path, drawn, photos):
+def test_contact_sheet_of_one_picture(tmp_path, drawn, photos):
     assert is_picture(plot_contact_sheet(photos[:1], [["a"]], [[]], tmp_path / "one.png"))
     assert not outside(drawn[0])
 
@@ -567,8 +573,6 @@ def test_colours_can_be_told_apart_in_grey_and_from_the_page():
         channels = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return float(np.dot([0.2126, 0.7152, 0.0722], linear))
-
-    from zoo.plots.contact_sheet import VERDICTS
 
     # WCAG 2: small text needs a contrast of 4.5 on white.
     for _, colour in VERDICTS.values():

@@ -128,7 +128,7 @@ class Backbone(nn.Module):
         self.data_config: dict[str, Any] = {
             key: list(value) if isinstance(value, tuple) else value for key, value in config.items()
         }
-        self._fixed_size = tuple(config["input_size"][1:]) if _is_fixed(self.name) else None
+        self._fixed_size = tuple(config["input_size"][1:]) if _config(self.name).fixed_input_size else None
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
         """The feature map.
@@ -205,7 +205,8 @@ def token_grid(tokens: int, height: int, width: int) -> tuple[int, int] | None:
     h and w are height / stride and width / stride, each rounded up or down. Where several pairs are possible,
     it is the one whose shape is nearest to the image's.
     """
-    pairs = ((h, tokens // h) for h in range(1, tokens + 1) if tokens % h == 0)
+    divisors = [d for d in range(1, math.isqrt(tokens) + 1) if tokens % d == 0]
+    pairs = [*((d, tokens // d) for d in divisors), *((tokens // d, d) for d in divisors)]
     # h comes from strides between height / (h + 1) and height / (h - 1), w likewise: do the two ranges meet?
     possible = [
         (h, w) for h, w in pairs if height * (w - 1) < width * (h + 1) and width * (h - 1) < height * (w + 1)
@@ -245,9 +246,9 @@ def _tags(architecture: str) -> list[str]:
     return [tag for name in names if (tag := name.partition(".")[2])]
 
 
-def _is_fixed(name: str) -> bool:
-    config = timm.models.get_pretrained_cfg(name)
-    return bool(config and config.fixed_input_size)
+def _config(name: str) -> Any:
+    """What timm knows about a name's weights and input; its defaults for a model that registered nothing."""
+    return timm.models.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
 
 
 def _image_size(img_size: int | Sequence[int] | None) -> tuple[int, int] | None:
@@ -260,20 +261,21 @@ def _image_size(img_size: int | Sequence[int] | None) -> tuple[int, int] | None:
 
 
 def _create(name: str, img_size: tuple[int, int] | None, **options: Any) -> TimmModel:
-    if img_size is None or not _is_fixed(name):
+    if img_size is None:
         return timm.create_model(name, num_classes=0, **options)
+    config = _config(name)
+    size: dict[str, Any] = {"img_size": img_size} if config.fixed_input_size else {}
     try:
         # Some sizes fail only once an image arrives, so one is sent through the shapes alone.
         with torch.device("meta"), torch.no_grad():
-            trial: TimmModel = timm.create_model(name, num_classes=0, img_size=img_size).eval()
+            trial: TimmModel = timm.create_model(name, num_classes=0, **size).eval()
             trial.forward_features(torch.zeros(1, 3, *img_size))
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        config: Any = timm.models.get_pretrained_cfg(name)
         raise InputError(
             f"{name} cannot take images of img_size={img_size} pixels (height, width); its own size is "
-            f"{config.input_size[1:]}, and multiples of that are the safest. timm says: {error!r}"
+            f"{config.input_size[1:]}, and square multiples of it are the safest. timm says: {error!r}"
         ) from error
-    return timm.create_model(name, num_classes=0, img_size=img_size, **options)
+    return timm.create_model(name, num_classes=0, **size, **options)
 
 
 def _load(name: str, img_size: tuple[int, int] | None, pretrained: bool | str | Path) -> TimmModel:
@@ -343,9 +345,9 @@ def _lite_tensors(package: str) -> tuple[Path, list[Tensor]]:
 
 
 def _download(name: str, img_size: tuple[int, int] | None) -> TimmModel:
-    config = timm.models.get_pretrained_cfg(name)
+    config = _config(name)
     local = "give a local file with pretrained='weights.safetensors'"
-    if not config or not config.has_weights:
+    if not config.has_weights:
         architecture = name.partition(".")[0]
         others = [
             tag for tag in _tags(architecture) if timm.models.is_model_pretrained(f"{architecture}.{tag}")

@@ -6,16 +6,18 @@ Options come from the functions' signatures: signature, YAML (``--config run.yam
 
 from __future__ import annotations
 
+import argparse
 import inspect
-import itertools
+import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo._version import __version__
+from zoo.arguments import parse_arguments
 from zoo.commands import compare, evaluate, graph, list_, predict, train
 from zoo.lookup import InputError, lookup, unknown
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "list": list_,
     "graph": graph,
@@ -32,11 +34,16 @@ COMMANDS = {
     "predict": predict,
 }
 POSITIONAL = {"list": {"kind": "?", "pattern": "?"}, "predict": {"images": "+"}}
+# What the extra "train" installs, by the names that are imported.
+TRAIN_PACKAGES = ("iterstrat", "lightning", "matplotlib", "sklearn", "tensorboard")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 2 for wrong input, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Threads that wait must sleep, not spin: where anything else runs beside them, spinning made heads ten times
+    # slower. It has to be said before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for module in (r"torch\.", r"lightning\."):  # deprecations among libraries say nothing to a user
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
     try:
@@ -48,34 +55,59 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         name, *rest = arguments
         function = lookup("command", name, COMMANDS)
-        rest = _import_modules(rest)
+        files, rest = _take("--import", rest)
+        if files:
+            from zoo.user_modules import import_module_file
+
+            for file in files:
+                import_module_file(file)
         parser = _parser(name, function)
         _check_options(name, parser, rest)
-        values = parser.parse_args(rest).as_dict()
+        values = parse_arguments(parser, rest)
         values.pop("config", None)
         function(**values)
+        sys.stdout.flush()
         return 0
     except InputError as error:
-        print(f"zoo: {error}", file=sys.stderr)
+        # A DataLoader's worker sends its error as text, with the traceback before it.
+        return _fail(str(error).rpartition(f"{InputError.__module__}.InputError: ")[2])
     except ModuleNotFoundError as error:
-        print(
-            f"zoo: this needs the package {error.name!r}: pip install 'label-graph-zoo[train]'",
-            file=sys.stderr,
-        )
+        return _fail(_missing(error))
+    except BrokenPipeError:  # `zoo list models | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        print(f"zoo: {error}", file=sys.stderr)
+        return _fail(str(error))
     except KeyboardInterrupt:
-        print(
-            "zoo: interrupted; what was finished is kept, the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 130
+        return _interrupted()
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes the one of the other
+            return _interrupted()
+        return int(error.code or 0)  # --help and --print_config
+
+
+def _fail(message: str) -> int:
+    print(f"zoo: {message}", file=sys.stderr)
     return 2
+
+
+def _interrupted() -> int:
+    message = "what is finished is kept: repeat zoo compare as it was, or zoo train with --resume true"
+    print(f"zoo: interrupted; {message}", file=sys.stderr)
+    return 130
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    package = (error.name or "tensorboard").partition(".")[0]  # Lightning's message has no name
+    if package == "zoo":
+        raise error
+    source = "'label-graph-zoo[train]'" if package in TRAIN_PACKAGES else package
+    return f"this needs the package {package!r}: pip install {source}"
 
 
 def _help() -> str:
     lines = ["usage: zoo <command> [options]", "", "Label graphs for multi-label image recognition.", ""]
-    lines += [f"  {name:10} {inspect.getdoc(f).splitlines()[0]}" for name, f in COMMANDS.items()]  # type: ignore[union-attr]
+    lines += [f"  {name:10} {_summary(f)}" for name, f in COMMANDS.items()]
     lines += ["", "zoo <command> --help shows its options; every command also takes --config run.yaml,"]
     lines += [
         "and --import my_module.py for heads and convolutions of your own. zoo --version shows versions."
@@ -96,20 +128,23 @@ def _version() -> str:
     )
 
 
-def _parser(name: str, function: Any) -> ArgumentParser:
+def _summary(function: Callable[..., None]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def _parser(name: str, function: Callable[..., None]) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog=f"zoo {name}", description=inspect.getdoc(function).split("\n\n")[0])  # type: ignore[union-attr]
+    parser = ArgumentParser(prog=f"zoo {name}", description=_summary(function), exit_on_error=False)
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     positional = POSITIONAL.get(name, {})
-    skipped = set(positional)
     documented = dict(re.findall(r"^\s{4,}(\w+): (.+)$", inspect.getdoc(function) or "", re.MULTILINE))
     for key, count in positional.items():
-        default = inspect.signature(function).parameters[key].default
-        parser.add_argument(
-            key, nargs=count, help=documented[key], **({} if count == "+" else {"default": default})
-        )
-    parser.add_function_arguments(function, skip=skipped, as_group=False)
+        # Without a default of its own, or that would go before what a YAML file says.
+        parser.add_argument(key, nargs=count, help=documented[key], default=argparse.SUPPRESS)
+    parser.add_function_arguments(function, skip={*positional}, as_group=False)
+    for action in parser._actions:  # the docstrings' markup is none in a terminal
+        action.help = re.sub(r":\w+:`([^`]+)`|``([^`]+)``", r"\1\2", action.help or "")
     return parser
 
 
@@ -118,11 +153,10 @@ def _check_options(name: str, parser: ArgumentParser, arguments: Sequence[str]) 
     known = {action.dest for action in parser._actions} - {"help"}
     given = [a[2:].partition("=")[0] for a in arguments if a.startswith("--") and len(a) > 2]
     for option in given:
-        if option not in known | {"help", "print_config"}:
+        if option.rstrip("+") not in known | {"help", "print_config"}:
             raise unknown(f"option of zoo {name}", option, known)
-    for flag, value in itertools.pairwise(arguments):
-        if flag == "--config":
-            _check_config(name, Path(value), known)
+    for file in _take("--config", arguments)[0]:
+        _check_config(name, Path(file), known)
 
 
 def _check_config(name: str, path: Path, known: set[str]) -> None:
@@ -131,9 +165,9 @@ def _check_config(name: str, path: Path, known: set[str]) -> None:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from error
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected one option: value a line")
     for key in content:
@@ -141,17 +175,20 @@ def _check_config(name: str, path: Path, known: set[str]) -> None:
             raise InputError(f"{path}: {unknown(f'option of zoo {name}', key, known)}")
 
 
-def _import_modules(arguments: list[str]) -> list[str]:
-    rest = list(arguments)
-    while "--import" in rest:
-        i = rest.index("--import")
-        if i + 1 == len(rest):
-            raise InputError("--import needs a Python file")
-        from zoo.user_modules import import_module_file
-
-        import_module_file(rest[i + 1])
-        del rest[i : i + 2]
-    return rest
+def _take(flag: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The values of a flag, written ``--flag value`` or ``--flag=value``, and the arguments without it."""
+    values, rest, waiting = [], [], iter(arguments)
+    for argument in waiting:
+        if argument == flag:
+            value = next(waiting, None)
+            if value is None:
+                raise InputError(f"{flag} needs a file")
+            values.append(value)
+        elif argument.startswith(f"{flag}="):
+            values.append(argument.partition("=")[2])
+        else:
+            rest.append(argument)
+    return values, rest
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ Each imports what it needs when it runs, so that asking for help costs nothing.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.lookup import InputError, lookup
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def compare(
@@ -31,30 +33,24 @@ def compare(
         output: folder of the report; runs/compare/<data> unless given.
         workers: processes that read images.
     """
-    from rich.console import Console
-
     from zoo.comparison import Protocol
     from zoo.comparison import compare as run
     from zoo.data import open_dataset
 
     dataset = open_dataset(data)
     folder = Path(output or f"runs/compare/{dataset.name}")
-    console = Console()
-    console.print(dataset.describe(), highlight=False)
+    print(dataset.describe())
     result = run(
         dataset,
-        _names(models),
+        models,
         controls=controls,
         protocol=Protocol(**protocol),
         pretrained=pretrained,
         output=folder,
         workers=workers,
     )
-    console.print()
-    console.print(result.table())
-    console.print()
-    console.print(result.verdict(), highlight=False)
-    console.print(f"Report: {folder / 'report.md'}   Model: {folder / 'best_model'}", highlight=False)
+    _show(result.table())
+    print(f"\n{result.verdict()}\nReport: {folder / 'report.md'}   Model: {folder / 'best_model'}")
 
 
 def list_(kind: str = "all", pattern: str = "*") -> None:
@@ -112,8 +108,6 @@ def graph(
         unknown_words: what to do with labels that have no vector: error, or a fallback.
         output: folder for label_graph.json and label_graph.png; runs/graph/<name> unless given.
     """
-    from rich.console import Console
-
     from zoo.counts import count_labels, describe_counts
     from zoo.data import open_dataset
     from zoo.graph import label_graph
@@ -131,8 +125,7 @@ def graph(
         dataset = open_dataset(data)  # type: ignore[arg-type]
         name, train = dataset.name, dataset.split("train")
         counts = count_labels(train.targets, train.label_names)
-    console = Console()
-    console.print(describe_counts(counts, threshold), highlight=False)
+    print(describe_counts(counts, threshold))
     result = label_graph(
         counts,
         threshold=threshold,
@@ -144,9 +137,7 @@ def graph(
     folder = Path(output or f"runs/graph/{name}")
     saved = save_graph(result, folder / "label_graph.json")
     picture = plot_label_graph(result, folder / "label_graph.png", counts=counts.counts)
-    console.print(
-        f"Label vectors: {result.recipe['embeddings']}\nGraph: {saved}   Picture: {picture}", highlight=False
-    )
+    print(f"Label vectors: {result.recipe['embeddings']}\nGraph: {saved}   Picture: {picture}")
 
 
 def train(
@@ -181,8 +172,8 @@ def train(
         workers: processes that read images.
     """
     import torch
-    from rich.console import Console
 
+    from zoo.controls import control
     from zoo.data import open_dataset
     from zoo.entry import Entry
     from zoo.graph import label_graph, unlinked_labels
@@ -193,8 +184,7 @@ def train(
 
     entry, settings, dataset = Entry.parse(model), Recipe(**recipe), open_dataset(data)
     folder = Path(output or f"runs/train/{dataset.name}/{entry.name.replace(':', '-')}")
-    console = Console()
-    console.print(dataset.describe(), highlight=False)
+    print(dataset.describe())
     labels = unlinked_labels(dataset.label_names)
     if uses_graph(entry.model.partition("-")[0]):
         targets = dataset.split("train").targets
@@ -206,6 +196,8 @@ def train(
             embeddings=embeddings,
             unknown_words=unknown_words,
         )
+    if entry.graph != "real":
+        labels = control(labels, entry.graph, settings.seed)
     torch.manual_seed(settings.seed)
     classifier = build(entry.model, labels, pretrained=pretrained, img_size=img_size, **entry.options)
     run = fit(
@@ -213,8 +205,8 @@ def train(
     )
     plot_curves(run.history, folder / "curves.png")
     if run.test is not None:
-        console.print(_metrics_table(run.test.metrics(), f"{entry.name} on {dataset.name}, test split"))
-    console.print(f"Model: {folder / 'model'}   Curves: {folder / 'curves.png'}", highlight=False)
+        _show(_metrics_table(run.test.metrics(), f"{entry.name} on {dataset.name}, test split"))
+    print(f"Model: {folder / 'model'}   Curves: {folder / 'curves.png'}")
 
 
 def evaluate(
@@ -235,7 +227,6 @@ def evaluate(
         output: a .npz file for the scores of every image.
         workers: processes that read images.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from zoo.data import open_dataset
@@ -244,20 +235,19 @@ def evaluate(
 
     classifier, dataset = load(model), open_dataset(data)
     evaluation = run(classifier, dataset if split == "all" else dataset.split(split), workers=workers)
-    console = Console()
     title = f"{classifier.name} on {dataset.name}, {split} split, {len(evaluation.images):,} images"
-    console.print(_metrics_table(evaluation.metrics(threshold), title))
+    _show(_metrics_table(evaluation.metrics(threshold), title))
     table = Table(box=None, pad_edge=False)
     columns = evaluation.per_label(threshold)
-    table.add_column("label")
+    table.add_column("label", overflow="fold")
     for column in columns:
         table.add_column(column, justify="right")
     for i, label in enumerate(evaluation.label_names):
         cells = (f"{v[i]:.0f}" if name == "positives" else f"{v[i]:.3f}" for name, v in columns.items())
         table.add_row(label, *cells)
-    console.print(table)
+    _show(table)
     if output:
-        console.print(f"Scores: {evaluation.save(output)}", highlight=False)
+        print(f"Scores: {evaluation.save(output)}")
 
 
 def predict(
@@ -288,18 +278,21 @@ def predict(
         print(f"{file}: {named or f'no label at or above {threshold}'}")
         rows += [(file, label, f"{score:.6f}") for label, score in labels.items()]
     if output:
-        with open(output, "w", newline="") as stream:
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        with open(output, "w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([("image", "label", "score"), *rows])
 
 
-def _names(models: str | list[str] | None) -> list[str] | None:
-    """``a,b`` or a YAML list. Commas inside brackets belong to an option: ``mlp-resnet18:widths=[512,512]``."""
-    if isinstance(models, str):
-        return [name for name in re.split(r",(?![^\[]*\])", models) if name]
-    return models
+def _show(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console(markup=False, emoji=False)  # names are names, also in [brackets]
+    if not console.is_terminal:
+        console.width = 100  # a file has no width of its own, and rich's 80 would cut numbers
+    console.print(table)
 
 
-def _metrics_table(metrics: dict[str, float], title: str) -> Any:
+def _metrics_table(metrics: dict[str, float], title: str) -> Table:
     from rich.table import Table
 
     table = Table("metric", title=title, title_justify="left", box=None, pad_edge=False)

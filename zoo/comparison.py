@@ -12,8 +12,9 @@ import hashlib
 import json
 import math
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,15 @@ from torch_geometric.data import Data
 from zoo._version import __version__
 from zoo.backbones import Backbone
 from zoo.controls import control
-from zoo.data import ImageDataset, open_dataset
-from zoo.entry import Entry, default_entries, with_controls
+from zoo.convs import conv_spec
+from zoo.data import SPLITS, ImageDataset, open_dataset
+from zoo.entry import Entry, default_entries, parse_entries, with_controls
 from zoo.evaluate import compute_scores
-from zoo.features import OnFeatures, features_kind, frozen_features
+from zoo.features import OnFeatures, features_kind, frozen_features, standardize_features
 from zoo.graph import label_graph, unlinked_labels
-from zoo.lookup import InputError
+from zoo.heads import HEADS, head_options
+from zoo.lookup import InputError, lookup
+from zoo.losses import LOSSES
 from zoo.metrics import multilabel_metrics
 from zoo.model import MultiLabelClassifier, assemble, split_name
 from zoo.report import Comparison, Result, provenance
@@ -53,26 +57,26 @@ class Protocol:
 
     Attributes:
         trials: points of the search an entry gets.
-        seeds: runs of the winner, with seeds 0, 1, ...
+        seeds: runs of the best point, with seeds 0, 1, ...
         epochs: of every run, trials included.
-        batch_size: of every run.
-        loss: of every run.
-        lr: range of the search, sampled evenly on a logarithmic scale.
-        weight_decay: likewise.
+        batch_size: images a step, of every run.
+        loss: bce or softmargin.
+        lr: range of the learning rates searched, evenly on a logarithmic scale.
+        weight_decay: range of the L2 strengths searched, likewise.
         freeze_backbone: train heads on features that are computed once, or whole models.
         threshold: tau of the label graph.
         p: share of a label's features that comes from its neighbours.
-        embeddings: label vectors; see :func:`zoo.label_graph`.
-        unknown_words: what happens to labels without a vector.
+        embeddings: glove, onehot, random, or a file of word vectors.
+        unknown_words: what to do with labels that have no vector: error, or a fallback.
     """
 
     trials: int = 8
     seeds: int = 3
     epochs: int = 20
-    batch_size: int = 128
+    batch_size: int = 256
     loss: str = "bce"
-    lr: tuple[float, float] = (1e-4, 1e-1)
-    weight_decay: tuple[float, float] = (1e-3, 1e1)
+    lr: tuple[float, float] = (1e-3, 3e-1)
+    weight_decay: tuple[float, float] = (1e-2, 1e1)
     freeze_backbone: bool = True
     threshold: float = 0.1
     p: float = 0.2
@@ -80,6 +84,7 @@ class Protocol:
     unknown_words: str = "error"
 
     def __post_init__(self) -> None:
+        lookup("loss", self.loss, LOSSES)
         for name in ("trials", "seeds", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -91,18 +96,22 @@ class Protocol:
                 )
 
     def points(self) -> list[tuple[float, float]]:
-        """(lr, weight_decay) of each trial: scrambled Sobol points, the same ones for every entry."""
+        """(lr, weight_decay) of each trial: scrambled Sobol points, the same ones for every entry.
+
+        A longer search begins with the points of a shorter one, whose runs it takes over.
+        """
         from scipy.stats import qmc
 
         unit = qmc.Sobol(2, seed=0).random(2 ** math.ceil(math.log2(self.trials)))[: self.trials]
-        ranges = np.log(np.array([self.lr, self.weight_decay]))
-        points = np.exp(ranges[:, 0] + unit * (ranges[:, 1] - ranges[:, 0]))
-        return [(float(f"{lr:.3g}"), float(f"{decay:.3g}")) for lr, decay in points]
+        low, high = np.array([self.lr, self.weight_decay]).T
+        points = low * (high / low) ** unit
+        rounded = np.vectorize(lambda value: float(f"{value:.3g}"))(points)
+        return [(lr, decay) for lr, decay in rounded.clip(low, high).tolist()]
 
 
 def compare(
     data: str | Path | ImageDataset = "openmoji",
-    models: Sequence[str] | None = None,
+    models: str | Sequence[str] | None = None,
     *,
     controls: bool = True,
     protocol: Protocol | None = None,
@@ -114,8 +123,8 @@ def compare(
 
     Args:
         data: a data set by name, a CSV file or folder, or a data set object.
-        models: entries such as ``mlgcn-resnet18`` or ``mlgcn-resnet18:conv=GATConv``; by default
-            :func:`default_entries`.
+        models: entries such as ``mlgcn-resnet18`` or ``mlgcn-resnet18:conv=GATConv``, as a list or separated
+            by commas; by default :func:`zoo.entry.default_entries`.
         controls: whether baselines and controls are added to models that use a label graph.
         protocol: search, seeds and training, the same for all.
         pretrained: the backbones' weights, as :func:`zoo.build` takes them.
@@ -123,20 +132,23 @@ def compare(
         workers: processes that read images.
 
     Raises:
-        InputError: an unknown name, data that cannot be read, no test or validation split.
+        InputError: an unknown name, data that cannot be read, a split without images or without positives.
     """
     protocol = protocol or Protocol()
     dataset = data if isinstance(data, ImageDataset) else open_dataset(data)
-    given = [Entry.parse(text) for text in models] if models else default_entries(controls=False)
+    given = default_entries(controls=False) if models is None else parse_entries(models)
+    if not given:
+        raise InputError("no model to compare; without models, the default ones are compared")
     entries = with_controls(given) if controls else given
-    for split in ("train", "val", "test"):
-        dataset.split(split)  # raises now, not after an hour
+    for split in SPLITS:  # raises now, not after an hour
+        if not (dataset.split(split).targets == 1).any():
+            raise InputError(f"{dataset.name}: no image of split {split!r} is positive for any label")
     bench = _Bench(dataset, protocol, pretrained, workers)
     bench.prepare(entries)
     store = _Runs(Path(output) / "runs")
     results = []
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -188,6 +200,7 @@ class _Bench:
         self, data: ImageDataset, protocol: Protocol, pretrained: bool | str | Path, workers: int
     ) -> None:
         self.data, self.protocol, self.pretrained, self.workers = data, protocol, pretrained, workers
+        self._weights = str(pretrained) if isinstance(pretrained, bool) else _digest(Path(pretrained))
         self._backbones: dict[str, Backbone] = {}
         self._features: dict[tuple[str, str], torch.Tensor] = {}
         self.graph: Data = unlinked_labels(data.label_names)
@@ -215,10 +228,17 @@ class _Bench:
     def model(self, entry: Entry, seed: int) -> MultiLabelClassifier:
         head, backbone_name = split_name(entry.model)
         graph = self.graph if entry.graph == "real" else control(self.graph, entry.graph, seed)
-        if backbone_name not in self._backbones or not self.protocol.freeze_backbone:
+        frozen = self.protocol.freeze_backbone
+        if backbone_name not in self._backbones or not frozen:
+            torch.manual_seed(0 if frozen else seed)  # what is not pretrained is random
             self._backbones[backbone_name] = Backbone(backbone_name, pretrained=self.pretrained)
         torch.manual_seed(seed)
-        return assemble(self._backbones[backbone_name], head, graph, **entry.options)
+        model = assemble(self._backbones[backbone_name], head, graph, **entry.options)
+        key = (model.backbone.name, features_kind(model.head))
+        if frozen and key in self._features:
+            rows = torch.from_numpy((self.data.splits == "train").nonzero()[0])
+            standardize_features(model.head, self._features[key], rows)
+        return model
 
     def run(
         self, entry: Entry, store: _Runs, *, lr: float, weight_decay: float, seed: int, test: bool
@@ -227,13 +247,15 @@ class _Bench:
         protocol = self.protocol
         identity = {
             "entry": entry.name,
+            "settings": entry.settings,
             "lr": lr,
             "weight_decay": weight_decay,
             "seed": seed,
             "test": test,
             "data": self.data.fingerprint(),
-            "pretrained": str(self.pretrained),
+            "pretrained": self._weights,
             "zoo": __version__,
+            "user_code": _user_code(entry),
             **{key: value for key, value in asdict(protocol).items() if key not in _SEARCH},
         }
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -264,6 +286,7 @@ class _Bench:
         scores = None
         if test:
             scores, targets = compute_scores(module, self._loader(model, "test", recipe))
+            scores = scores.nan_to_num(0.0)  # a run that diverged says nothing; its seed counts all the same
             metrics = multilabel_metrics(scores, targets)
             row |= {f"test_{name}": value for name, value in metrics.items()}
         row["seconds"] = round(time.perf_counter() - started, 2)
@@ -277,6 +300,27 @@ class _Bench:
             return image_loader(model, self.data, split, recipe, workers=self.workers)
         features = self._features[model.backbone.name, features_kind(model.head)]
         return feature_loader(features, self.data, split, recipe)
+
+
+def _digest(file: Path) -> str:
+    if not file.is_file():
+        raise InputError(f"pretrained={str(file)!r}: no such file of weights")
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def _user_code(entry: Entry) -> list[str]:
+    """Digests of the files that define an entry's head and convolution, where they are the user's own.
+
+    Their author changes them and compares again: that must not give the old results.
+    """
+    head = entry.model.partition("-")[0]
+    makers: list[Callable[..., Any]] = [HEADS[head]]
+    if conv := (head_options(head) | entry.options).get("conv"):
+        makers.append(conv_spec(conv).make)
+    modules = [sys.modules.get(getattr(maker, "func", maker).__module__) for maker in makers]
+    files = [getattr(m, "__file__", None) for m in modules if m and not m.__name__.startswith("zoo.")]
+    return [_digest(Path(file)) for file in files if file]
 
 
 _SEARCH = ("trials", "seeds", "lr", "weight_decay")  # how many runs and which, but not what a run does

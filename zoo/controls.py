@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import coalesce
 
 from zoo.graph import check_graph, unlinked_labels
-from zoo.lookup import lookup
+from zoo.lookup import InputError, lookup
 
 
 def identity(graph: Data, seed: int = 0) -> Data:
@@ -52,8 +52,14 @@ def shuffled(graph: Data, seed: int = 0) -> Data:
 
 
 def random_vectors(graph: Data, seed: int = 0) -> Data:
-    """The same neighbours under label vectors without meaning: Gaussian, of the same mean length."""
-    vectors = torch.randn(graph.x.shape, generator=torch.Generator().manual_seed(seed))
+    """The same neighbours under label vectors without meaning: Gaussian, of the same mean length.
+
+    Raises:
+        InputError: the graph has no label vectors.
+    """
+    if graph.x is None:
+        raise InputError("the control random_vectors needs a graph with label vectors x; this one has none")
+    vectors = torch.randn(graph.x.shape, generator=torch.Generator().manual_seed(seed)).to(graph.x)
     vectors *= graph.x.norm(dim=1).mean() / vectors.norm(dim=1, keepdim=True)
     return _noted(Data(**{**graph.to_dict(), "x": vectors}), graph, "random_vectors")
 
@@ -66,8 +72,12 @@ CONTROLS: dict[str, Callable[[Data, int], Data]] = {
 
 
 def control(graph: Data, name: str, seed: int = 0) -> Data:
-    """The graph with the control of that name applied to it."""
-    return lookup("control", name, CONTROLS)(graph, seed)
+    """The graph with the control of that name applied to it.
+
+    Raises:
+        InputError: no control has that name, or the graph is none that it can be applied to.
+    """
+    return lookup("control", name, CONTROLS)(check_graph(graph), seed)
 
 
 def _noted(graph: Data, origin: Data, name: str) -> Data:

@@ -6,10 +6,11 @@ targets (N,L) or label lists --one sparse product--> counts (L,), co-occurrence 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from zoo.lookup import InputError, unknown
 
-Targets = Tensor | np.ndarray | sp.sparray | sp.spmatrix | Iterable[Iterable[str]]
+Targets: TypeAlias = Tensor | np.ndarray | sp.sparray | sp.spmatrix | Iterable[Iterable[str]]
+
+BLOCK = 65_536  # images that one sparse product takes: what bounds the memory of a stream
 
 
 @dataclass(frozen=True)
@@ -85,26 +88,23 @@ def count_labels(targets: Targets | LabelCounts, label_names: Sequence[str] | No
         return targets
     if isinstance(targets, Tensor | np.ndarray) or sp.issparse(targets):
         matrix = _sparse_targets(targets)
-        names = check_names(label_names or (), matrix.shape[1])
-        blocks: Iterable[sp.csr_array] = (matrix[i : i + 65_536] for i in range(0, matrix.shape[0], 65_536))
+        names = check_names(() if label_names is None else label_names, matrix.shape[1])
+        blocks: Iterable[sp.csr_array] = (matrix[i : i + BLOCK] for i in range(0, matrix.shape[0], BLOCK))
     else:
         names, blocks = _label_list_blocks(targets, label_names)
 
-    num_labels = len(names) if names else 0
     num_images = 0
-    total = sp.csr_array((num_labels, num_labels), dtype=np.int64)
-    without = sp.csr_array((num_labels, num_labels), dtype=np.int64)
+    total = sp.csr_array((len(names), len(names)), dtype=np.int64)
+    without = total.copy()
     for block in blocks:
         positive = (block == 1).astype(np.int64)
         num_images += block.shape[0]
         total = _grow(total, block.shape[1]) + positive.T @ positive
         without = _grow(without, block.shape[1]) + positive.T @ (block == -1).astype(np.int64)
-    num_labels = total.shape[0]
-    order = np.arange(num_labels)
     if label_names is None:  # names were met in the order of the stream
-        order = np.argsort(np.array(names, dtype=object))
+        order = np.argsort(np.array(check_names(names, len(names)), dtype=object))
         names = [names[i] for i in order]
-    total, without = sp.csr_array(total)[order][:, order], sp.csr_array(without)[order][:, order]
+        total, without = total[order][:, order], without[order][:, order]
     counts = total.diagonal()
     cooccurrence = sp.csr_array(total - sp.diags_array(counts, dtype=np.int64))
     cooccurrence.eliminate_zeros()  # the product's diagonal holds the counts: they are no pairs
@@ -147,33 +147,37 @@ def describe_counts(counts: LabelCounts, threshold: float) -> str:
     return "\n".join(lines)
 
 
-def check_names(label_names: Sequence[str], num_labels: int) -> list[str]:
+def check_names(label_names: Iterable[object], num_labels: int) -> list[str]:
     """The names as a list.
 
     Raises:
         InputError: another number than ``num_labels``, none, an empty one, or one twice.
     """
-    names = list(label_names)
+    if isinstance(label_names, str):
+        raise InputError(f"label names must be a list of names, not the one name {label_names!r}")
+    names: list[str] = []
+    for name in label_names:
+        if not (isinstance(name, str) and name.strip()):
+            raise InputError(f"label names must be strings that are not empty, not {name!r}")
+        names.append(name)
     if len(names) != num_labels:
         raise InputError(f"{num_labels} labels, but {len(names)} label names")
     if not names:
         raise InputError("there is no label")
-    duplicates = (
-        sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    )
-    if duplicates:
+    if duplicates := [name for name, count in Counter(names).items() if count > 1]:
         raise InputError(f"label names must be unique; more than once: {', '.join(duplicates)}")
-    if not all(isinstance(name, str) and name.strip() for name in names):
-        raise InputError("label names must be strings that are not empty")
     return names
 
 
 def _sparse_targets(targets: Any) -> sp.csr_array:
     """Multi-hot targets as an int8 matrix that stores the ones and the unknowns."""
     if isinstance(targets, Tensor):
-        targets = targets.numpy(force=True)
+        targets = targets.to_dense().numpy(force=True)
     if targets.ndim != 2:
         raise InputError(f"targets must be multi-hot (N, L), not {tuple(targets.shape)}")
+    if sp.issparse(targets):
+        targets = sp.csr_array(targets, copy=True)
+        targets.sum_duplicates()  # what COO stores twice is the sum: 2, and no target
     values = targets.data if sp.issparse(targets) else targets
     if not np.isin(values, (-1, 0, 1)).all():
         bad = np.unique(np.asarray(values)[~np.isin(values, (-1, 0, 1))])[:5]
@@ -182,26 +186,33 @@ def _sparse_targets(targets: Any) -> sp.csr_array:
 
 
 def _label_list_blocks(
-    lists: Iterable[Iterable[str]], label_names: Sequence[str] | None, size: int = 65_536
+    lists: Iterable[Iterable[str]], label_names: Sequence[str] | None
 ) -> tuple[list[str], Iterable[sp.csr_array]]:
     """Label lists as blocks of sparse targets. Without names, the list of names grows as blocks are read."""
     names = check_names(label_names, len(label_names)) if label_names is not None else []
     index = {name: i for i, name in enumerate(names)}
 
+    def column(label: object) -> int:
+        if not isinstance(label, str):
+            raise InputError(
+                f"labels are names, not {label!r}; multi-hot targets are given as one array (N, L)"
+            )
+        if label not in index:
+            if label_names is not None:
+                raise unknown("label", label, index)
+            index[label] = len(names)
+            names.append(label)
+        return index[label]
+
     def blocks() -> Iterable[sp.csr_array]:
         images = iter(lists)
-        while block := list(islice(images, size)):
-            columns, ends = [], [0]
+        while block := list(islice(images, BLOCK)):
+            columns: list[int] = []
+            ends = [0]
             for labels in block:
-                if isinstance(labels, str):
-                    raise InputError(f"each image needs a list of labels, not the string {labels!r}")
-                for label in set(labels):
-                    if label not in index:
-                        if label_names is not None:
-                            raise unknown("label", label, index)
-                        index[label] = len(names)
-                        names.append(label)
-                    columns.append(index[label])
+                if isinstance(labels, str) or not isinstance(labels, Iterable):
+                    raise InputError(f"each image needs a list of labels, not {labels!r}")
+                columns += {column(label) for label in labels}
                 ends.append(len(columns))
             shape = (len(block), len(names))
             yield sp.csr_array((np.ones(len(columns), dtype=np.int8), columns, ends), shape=shape)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
+from zoo.arguments import parse_arguments
 from zoo.controls import CONTROLS
-from zoo.heads import head_options, uses_graph
+from zoo.heads import HEADS, head_options, uses_graph
 from zoo.lookup import InputError, unknown
 from zoo.model import split_name
 
-BACKBONE = (
-    "tf_efficientnet_lite0"  # its ImageNet weights install from the package registry, so it works offline
-)
+# Its ImageNet weights install from the package registry, so that it works offline.
+BACKBONE = "tf_efficientnet_lite0"
 DEFAULT_HEADS = ("linear", "linear:pooling=max", "mlp", "mlgcn", "sgc", "gat")
 
 
@@ -39,30 +38,41 @@ class Entry:
         """Reads ``mlgcn-resnet18:conv=GATConv:graph=shuffled``: a model, then options, each after a colon.
 
         Raises:
-            InputError: an unknown head, backbone, option or control, with the nearest names.
+            InputError: an unknown head, backbone, option or control, with the nearest names, or a value of
+                another type than the option has.
         """
         name, *pairs = text.strip().split(":")
         head, backbone = split_name(name)
-        options: dict[str, Any] = {}
+        given: dict[str, str] = {}
         for pair in pairs:
             key, equals, value = pair.partition("=")
             if not equals:
                 raise InputError(f"{text!r}: expected option=value after each colon, not {pair!r}")
-            options[key] = yaml.safe_load(value)
-        graph = options.pop("graph", "real")
+            if key in given:
+                raise InputError(f"{text!r}: option {key!r} is given twice")
+            given[key] = value
+        graph = given.pop("graph", "real")
         if graph not in ("real", *CONTROLS):
             raise unknown("graph", graph, ("real", *CONTROLS))
-        for key in options:
+        if graph != "real" and not uses_graph(head):
+            raise InputError(f"{text!r}: head {head!r} uses no label graph that could be {graph!r}")
+        for key in given:
             if key not in head_options(head):
                 raise unknown(f"option of head {head!r}", key, [*head_options(head), "graph"])
-        return cls(f"{head}-{backbone}", dict(sorted(options.items())), graph)
+        return cls(f"{head}-{backbone}", _typed(head, given), graph)
 
     @property
     def name(self) -> str:
         """The entry as :meth:`parse` reads it."""
-        pairs = [f"{key}={json.dumps(value).strip(chr(34))}" for key, value in self.options.items()]
-        pairs += [f"graph={self.graph}"] if self.graph != "real" else []
-        return ":".join([self.model, *pairs]).replace(" ", "")
+        pairs = {key: v if isinstance(v, str) else _compact(v) for key, v in self.options.items()}
+        if self.graph != "real":
+            pairs["graph"] = self.graph
+        return ":".join([self.model, *(f"{key}={value}" for key, value in pairs.items())])
+
+    @property
+    def settings(self) -> str:
+        """Every option of the head as JSON, those left at their defaults too."""
+        return _compact(head_options(self.model.partition("-")[0]) | self.options)
 
     @property
     def kind(self) -> str:
@@ -78,20 +88,56 @@ def default_entries(backbone: str = BACKBONE, controls: bool = True) -> list[Ent
     for entry in DEFAULT_HEADS:
         head, colon, options = entry.partition(":")
         texts.append(f"{head}-{backbone}{colon}{options}")
-    return with_controls([Entry.parse(text) for text in texts]) if controls else [*map(Entry.parse, texts)]
+    entries = parse_entries(texts)
+    return with_controls(entries) if controls else entries
+
+
+def parse_entries(models: str | Sequence[str]) -> list[Entry]:
+    """Entries from ``a,b`` or a list. Commas inside brackets belong to an option: ``mlp-resnet18:widths=[512,512]``."""
+    texts = re.split(r",(?![^\[]*\])", models) if isinstance(models, str) else models
+    return _distinct([Entry.parse(text) for text in texts if text.strip()])
 
 
 def with_controls(entries: Sequence[Entry]) -> list[Entry]:
     """The entries, with what they have to beat: baselines of each backbone, controls of its first graph head."""
-    added: dict[str, Entry] = {}
+    added: list[Entry] = []
     for backbone in dict.fromkeys(entry.model.partition("-")[2] for entry in entries):
         graph_heads = [e for e in entries if e.kind == "graph" and e.model.endswith(f"-{backbone}")]
         if graph_heads:
             baselines = (f"linear-{backbone}", f"linear-{backbone}:pooling=max", f"mlp-{backbone}")
-            added |= {text: Entry.parse(text) for text in baselines}
+            added += map(Entry.parse, baselines)
             first = graph_heads[0]
-            for name in CONTROLS:
-                entry = Entry(first.model, first.options, name)
-                added[entry.name] = entry
-    given = {entry.name: entry for entry in entries}
-    return list((given | added).values())
+            added += [Entry(first.model, first.options, name) for name in CONTROLS]
+    return _distinct([*entries, *added])
+
+
+def _distinct(entries: Sequence[Entry]) -> list[Entry]:
+    """Without those that say once more what an earlier one says, be it by writing a default out."""
+    meanings: dict[tuple[str, str, str], Entry] = {}
+    for entry in entries:
+        meanings.setdefault((entry.model, entry.graph, entry.settings), entry)
+    return list(meanings.values())
+
+
+def _typed(head: str, given: dict[str, str]) -> dict[str, Any]:
+    """The options' values as the head's signature types them."""
+    from jsonargparse import ArgumentParser
+
+    entry = HEADS[head]
+    function = getattr(entry, "func", entry)
+    parser = ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if isinstance(function, type) else parser.add_function_arguments
+    # All but num_features and labels, which come first. A user's own head may leave its options untyped.
+    add(function, skip={2}, as_group=False, fail_untyped=False)
+    try:
+        values = parse_arguments(parser, [f"--{key}={value}" for key, value in given.items()])
+    except InputError as error:
+        raise InputError(f"option of head {head!r}: {error}") from None
+    return {key: values[key] for key in sorted(given)}
+
+
+def _compact(value: Any) -> str:
+    def name(unwritable: Any) -> str:  # a class as conv; its repr may hold an address
+        return getattr(unwritable, "__qualname__", type(unwritable).__qualname__)
+
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, default=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from zoo.model import MultiLabelClassifier
 
 # Lightning greets every trainer with several lines; a comparison makes a hundred trainers.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+# Heads on features in memory need no worker processes.
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 class _Scorer(L.LightningModule):
@@ -47,8 +50,8 @@ def quiet_trainer(**options: Any) -> L.Trainer:
 
 def compute_scores(model: nn.Module, loader: DataLoader, *, progress: bool = False) -> tuple[Tensor, Tensor]:
     """sigmoid(logits) (N, L) of everything in a loader, and the targets (N, L) beside them."""
-    batches = quiet_trainer(enable_progress_bar=progress).predict(_Scorer(model), loader)
-    scores, targets = zip(*batches, strict=True)  # type: ignore[arg-type]
+    batches: Any = quiet_trainer(enable_progress_bar=progress).predict(_Scorer(model), loader)
+    scores, targets = zip(*batches, strict=True)
     return torch.cat(scores), torch.cat(targets)
 
 
@@ -78,14 +81,17 @@ class Evaluation:
 
     def save(self, path: str | Path) -> Path:
         """Writes everything, image by image, as ``.npz``."""
-        np.savez_compressed(
-            path,
-            scores=self.scores.numpy(),
-            targets=self.targets.numpy(),
-            label_names=np.array(self.label_names),
-            images=np.array(self.images),
-        )
-        return Path(path)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:  # given a name, numpy would add its suffix to any other
+            np.savez_compressed(
+                file,
+                scores=self.scores.numpy(),
+                targets=self.targets.numpy(),
+                label_names=np.array(self.label_names),
+                images=np.array(self.images),
+            )
+        return path
 
 
 def evaluate(

@@ -32,10 +32,7 @@ class OnFeatures(nn.Module):
         self.head = head
 
     def forward(self, features: Tensor) -> Tensor:
-        head = self.head
-        if features.dim() == 2:
-            return head.classify(head.dropout(features))
-        return head(features.float())
+        return self.head.from_pooled(features) if features.dim() == 2 else self.head(features.float())
 
 
 def features_kind(head: Head) -> str:
@@ -61,9 +58,31 @@ def frozen_features(
     files = {name: folder / f"{name}.npy" for name in ([*POOLED] if kind in POOLED else [kind])}
     if not all(file.is_file() for file in files.values()):
         _compute(backbone, data, folder, files, batch_size, workers)
-    return torch.from_numpy(
-        np.load(files[kind], mmap_mode="c")
-    )  # "c": torch wants memory that could be written
+    # "c": torch wants memory that could be written.
+    return torch.from_numpy(np.load(files[kind], mmap_mode="c"))
+
+
+def standardize_features(head: Head, features: Tensor, rows: Tensor) -> None:
+    """Has a head standardise its features by their moments over the training images.
+
+    Args:
+        head: it is changed in place, see :meth:`zoo.heads.head.Head.standardize`.
+        features: what :func:`frozen_features` gives for this head.
+        rows: indices of the training images.
+    """
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    with torch.no_grad():
+        for some in rows.split(256):
+            pooled = features[some].float()
+            if pooled.dim() == 4:
+                pooled = head.pool(pooled)
+            channels = pooled.transpose(0, 1).flatten(1).double()
+            count += channels.size(1)
+            total, squares = total + channels.sum(1), squares + channels.square().sum(1)
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    # A channel that is nearly silent must not become as loud as the others.
+    head.standardize(mean.float(), std.clamp(min=float(0.1 * std.mean()) or 1.0).float())
 
 
 def _compute(
@@ -85,37 +104,50 @@ def _compute(
     loader = DataLoader(Subset(images, range(done, len(data))), batch_size=batch_size, num_workers=workers)
     training = backbone.training
     backbone.eval()
-    with Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), transient=True) as progress:
-        task = progress.add_task(f"features of {data.name}", total=len(data), completed=done)
-        for step, (batch, _) in enumerate(loader):
-            with torch.inference_mode():
-                feature_map = backbone(batch.to(device)).float()
-            for name, pool in pools.items():
-                rows = pool(feature_map).cpu().numpy()
-                if name not in arrays:
-                    arrays[name] = np.lib.format.open_memmap(
-                        parts[name],
-                        mode="w+",
-                        dtype=np.float16 if name == "map" else np.float32,
-                        shape=(len(data), *rows.shape[1:]),
-                    )
-                arrays[name][done : done + len(rows)] = rows
-            done += len(batch)
-            progress.update(task, completed=done)
-            if step % 20 == 19:
-                for array in arrays.values():
-                    array.flush()
-                counter.write_text(str(done))
+    try:
+        with Progress(
+            *Progress.get_default_columns()[:-1], TimeRemainingColumn(), transient=True
+        ) as progress:
+            task = progress.add_task(f"features of {data.name}", total=len(data), completed=done)
+            for step, (batch, _) in enumerate(loader):
+                with torch.inference_mode():
+                    feature_map = backbone(batch.to(device)).float()
+                for name, pool in pools.items():
+                    rows = pool(feature_map).cpu().numpy()
+                    if name not in arrays:
+                        arrays[name] = np.lib.format.open_memmap(
+                            parts[name],
+                            mode="w+",
+                            dtype=np.float16 if name == "map" else np.float32,
+                            shape=(len(data), *rows.shape[1:]),
+                        )
+                    arrays[name][done : done + len(rows)] = rows
+                done += len(batch)
+                progress.update(task, completed=done)
+                if step % 20 == 19:
+                    _note_progress(counter, done, arrays)
+    finally:
+        backbone.train(training)
     for name, file in files.items():
         arrays[name].flush()
         os.replace(parts[name], file)
     counter.unlink(missing_ok=True)
-    backbone.train(training)
+
+
+def _note_progress(counter: Path, done: int, arrays: dict[str, np.memmap]) -> None:
+    for array in arrays.values():
+        array.flush()
+    # Written aside and renamed: a stop in the middle must not leave an empty number behind.
+    part = counter.with_suffix(".part")
+    part.write_text(str(done))
+    os.replace(part, counter)
 
 
 def _key(backbone: Backbone, data: ImageDataset) -> str:
     digest = hashlib.sha256()
-    digest.update(json.dumps([backbone.name, backbone.data_config, data.images_fingerprint()], default=str).encode())
+    digest.update(
+        json.dumps([backbone.name, backbone.data_config, data.images_fingerprint()], default=str).encode()
+    )
     for tensor in backbone.state_dict().values():
         digest.update(tensor.numpy(force=True).tobytes())
     return f"{backbone.name}-{digest.hexdigest()[:16]}"

@@ -79,7 +79,7 @@ def label_graph(
     source, target = np.concatenate([source, loops]), np.concatenate([target, loops])
     weight = normalize(source, target, np.concatenate([weight, np.ones(num_labels)]), num_labels)
     order = np.lexsort((target, source))
-    vectors = label_embeddings(counts.label_names, embeddings, unknown_words=unknown_words)  # type: ignore[arg-type]
+    vectors = label_embeddings(counts.label_names, embeddings, unknown_words=unknown_words)
     graph = Data(
         x=vectors.vectors,
         edge_index=torch.from_numpy(np.stack([source, target])[:, order].astype(np.int64)),
@@ -157,6 +157,11 @@ def check_graph(graph: Data) -> Data:
 
     for attribute in ("label_names", "edge_index", "edge_weight"):
         require(graph.get(attribute) is not None, f"it has no {attribute!r}")
+    for attribute in ("edge_index", "edge_weight", "x"):
+        value = graph.get(attribute)
+        require(
+            value is None or isinstance(value, Tensor), f"{attribute} must be a tensor, not {type(value)}"
+        )
     num_labels = len(graph.label_names)
     check_names(graph.label_names, num_labels)
     edge_index, edge_weight, x = graph.edge_index, graph.edge_weight, graph.get("x")
@@ -184,4 +189,5 @@ def check_graph(graph: Data) -> Data:
         )
     if graph.get("recipe") is None:
         graph.recipe = {}
+    require(isinstance(graph.recipe, dict), f"recipe must be a dict, not {graph.recipe!r}")
     return graph

@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import zipfile
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch_geometric.data import Data
 
-from zoo.counts import LabelCounts
+from zoo.counts import LabelCounts, check_names
 from zoo.graph import check_graph
 from zoo.lookup import InputError
 
@@ -27,6 +27,8 @@ def save_graph(graph: Data, path: str | Path) -> Path:
         InputError: another suffix, or something that is no label graph.
     """
     path, graph = Path(path), check_graph(graph)
+    if path.suffix not in (".json", ".npz"):
+        raise InputError(f"{path}: a label graph is saved as .json or .npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
         edges = zip(*graph.edge_index.tolist(), graph.edge_weight.tolist(), strict=True)
@@ -37,7 +39,7 @@ def save_graph(graph: Data, path: str | Path) -> Path:
             "x": None if graph.x is None else graph.x.tolist(),
         }
         path.write_text(json.dumps(content))
-    elif path.suffix == ".npz":
+    else:
         arrays = {
             "label_names": np.array(graph.label_names),
             "recipe": np.array(json.dumps(graph.recipe)),
@@ -46,9 +48,7 @@ def save_graph(graph: Data, path: str | Path) -> Path:
         }
         if graph.x is not None:
             arrays["x"] = graph.x.numpy(force=True)
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
-    else:
-        raise InputError(f"{path}: a label graph is saved as .json or .npz")
+        np.savez_compressed(path, **arrays)
     return path
 
 
@@ -66,59 +66,97 @@ def load_graph(path: str | Path) -> Data:
             f"{path}: pickles can run code and are not loaded. ML-GCN's own files are converted by "
             "zoo.graph_files.import_mlgcn_pickle; load with a label graph saved as .json or .npz"
         )
+    if path.suffix not in (".json", ".npz"):
+        raise InputError(f"{path}: a label graph is a .json or .npz file")
     try:
-        if path.suffix == ".json":
-            content = json.loads(path.read_text())
-            edges = np.array(content["edges"], dtype=np.float64).reshape(-1, 3)
-            fields = {
-                "edge_index": edges[:, :2].T.astype(np.int64),
-                "edge_weight": edges[:, 2],
-                "x": content["x"],
-            }
-            names, recipe = content["label_names"], content["recipe"]
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                fields = {key: arrays.get(key) for key in ("edge_index", "edge_weight", "x")}
-                names, recipe = arrays["label_names"].tolist(), json.loads(str(arrays["recipe"]))
-        else:
-            raise InputError(f"{path}: a label graph is a .json or .npz file")
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
+        return check_graph(_read_json(path) if path.suffix == ".json" else _read_npz(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged file can fail in any way
         raise InputError(f"{path}: not a label graph saved by this package ({error})") from error
-    x = fields["x"]
-    return check_graph(
-        Data(
-            x=None if x is None else torch.as_tensor(np.asarray(x, dtype=np.float32)),
-            edge_index=torch.as_tensor(fields["edge_index"]),
-            edge_weight=torch.as_tensor(np.asarray(fields["edge_weight"], dtype=np.float32)),
-            label_names=names,
-            recipe=recipe,
-            num_nodes=len(names),
-        )
+
+
+def _read_json(path: Path) -> Data:
+    content = json.loads(path.read_text())
+    edges = np.array(content["edges"], dtype=np.float64).reshape(-1, 3)
+    ends = edges[:, :2].T
+    if (ends != ends.round()).any():
+        raise InputError("not a label graph: the ends of an edge must be whole numbers")
+    return _data(content["label_names"], content["recipe"], ends.astype(np.int64), edges[:, 2], content["x"])
+
+
+def _read_npz(path: Path) -> Data:
+    with np.load(path, allow_pickle=False) as arrays:
+        names, recipe = arrays["label_names"].tolist(), json.loads(str(arrays["recipe"]))
+        return _data(names, recipe, arrays["edge_index"], arrays["edge_weight"], arrays.get("x"))
+
+
+def _data(names: Any, recipe: Any, edge_index: np.ndarray, edge_weight: np.ndarray, x: Any) -> Data:
+    return Data(
+        x=None if x is None else torch.from_numpy(np.asarray(x, dtype=np.float32)),
+        edge_index=torch.from_numpy(edge_index),
+        edge_weight=torch.from_numpy(edge_weight.astype(np.float32)),
+        label_names=names,
+        recipe=recipe,
+        num_nodes=len(names),
     )
+
+
+class _Dtype:
+    """Stands in for ``numpy.dtype``: a numeric code such as ``i8``, and the byte order, which comes as state."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if not re.fullmatch(r"[biuf]\d+", code):
+            raise InputError(f"the pickle holds an array of {code!r}: only arrays of numbers are read")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands in for ``numpy.ndarray``; its numbers are read with ``frombuffer``."""
+
+    numbers: np.ndarray = np.empty(0)
+
+    def __init__(self, *_: object) -> None:
+        """What NumPy would make first is an empty array: there is nothing to do before the state comes."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, is_fortran, buffer = state
+        buffer = buffer.encode("latin1") if isinstance(buffer, str) else buffer  # pickled by Python 2
+        self.numbers = np.frombuffer(buffer, dtype.dtype).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _from_buffer(buffer: bytes | bytearray, dtype: _Dtype, shape: tuple, order: str, *_: object) -> _Array:
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order == "F", buffer))
+    return array
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles NumPy arrays and plain containers. Any other global, so any code, is refused."""
+    """Unpickles plain containers and arrays of numbers. Any other global, so any code, is refused.
 
-    ALLOWED = (
-        {("_codecs", "encode")}
-        | {
-            (module, name)
-            for core in ("numpy.core", "numpy._core")
-            for module, name in ((f"{core}.multiarray", "_reconstruct"), (f"{core}.multiarray", "scalar"))
-        }
-        | {("numpy", "ndarray"), ("numpy", "dtype")}
-    )
+    Nothing of NumPy's own is handed to the pickle either: with ``numpy.ndarray`` and ``numpy.dtype`` a file
+    can lay an array of objects over bytes of its choice, pointers, that is.
+    """
+
+    STAND_INS: ClassVar[dict[str, Any]] = {
+        "numpy.core.multiarray._reconstruct": _Array,
+        "numpy.core.numeric._frombuffer": _from_buffer,  # protocol 5
+        "numpy.dtype": _Dtype,
+        "numpy.ndarray": None,  # only ever an argument of _reconstruct
+        "_codecs.encode": bytes,  # protocol 2: how Python 3 writes bytes
+    }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
+        wanted = f"{module}.{name}".replace("numpy._core", "numpy.core")
+        if wanted not in self.STAND_INS:
             raise InputError(f"the pickle asks for {module}.{name}: only NumPy arrays are read from pickles")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        return self.STAND_INS[wanted]
 
 
-def _read_arrays(path: str | Path) -> Any:
+def _read_pickle(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -137,30 +175,40 @@ def import_mlgcn_pickle(path: str | Path, label_names: Sequence[str], num_images
     """Converts ML-GCN's ``*_adj.pkl``, a dict with ``adj`` (L, L) co-occurrence and ``nums`` (L,) counts.
 
     Args:
-        path: the pickle. It is read by an unpickler that knows NumPy arrays and nothing else.
+        path: the pickle. It is read by an unpickler that knows arrays of numbers and nothing else.
         label_names: the L labels in the file's order; the file does not hold them (VOC and COCO: alphabetical).
         num_images: how many images were counted, if known; the file does not hold that either.
 
     Raises:
         InputError: the pickle holds anything but arrays, or arrays that do not fit each other or the names.
     """
-    content = _read_arrays(path)
-    if not isinstance(content, dict) or not {"adj", "nums"} <= set(content):
-        raise InputError(f"{path}: expected a dict with 'adj' and 'nums', as ML-GCN writes it")
-    cooccurrence = np.array(content["adj"], dtype=np.int64)
-    counts = np.array(content["nums"], dtype=np.int64).ravel()
-    num_labels = len(label_names)
-    if cooccurrence.shape != (num_labels, num_labels) or counts.shape != (num_labels,):
+    content = _read_pickle(path)
+    adj, nums = (content.get("adj"), content.get("nums")) if isinstance(content, dict) else (None, None)
+    if not isinstance(adj, _Array) or not isinstance(nums, _Array):
+        raise InputError(f"{path}: expected a dict with arrays 'adj' and 'nums', as ML-GCN writes it")
+    cooccurrence, counts = adj.numbers, nums.numbers
+    names = check_names(label_names, len(label_names))
+    if cooccurrence.shape != (len(names), len(names)) or counts.size != len(names):
         raise InputError(
-            f"{path}: {num_labels} label names, but adj is {cooccurrence.shape} and nums {counts.shape}"
+            f"{path}: {len(names)} label names, but adj is {cooccurrence.shape} and nums {counts.shape}"
         )
+    for key, array in (("adj", cooccurrence), ("nums", counts)):
+        if not ((array >= 0) & (array == np.round(array))).all():
+            raise InputError(f"{path}: {key} must hold counts: whole numbers, 0 or more")
+    cooccurrence, counts = cooccurrence.astype(np.int64), counts.astype(np.int64).ravel()
     np.fill_diagonal(cooccurrence, 0)
-    return LabelCounts(tuple(label_names), counts, sp.csr_array(cooccurrence), None, num_images)
+    if (cooccurrence != cooccurrence.T).any() or (cooccurrence > counts).any():
+        raise InputError(f"{path}: adj must be symmetric, and no pair more frequent than its labels in nums")
+    return LabelCounts(tuple(names), counts, sp.csr_array(cooccurrence), None, num_images)
 
 
 def import_mlgcn_vectors(path: str | Path) -> torch.Tensor:
-    """Converts ML-GCN's ``*_glove_word2vec.pkl``, label vectors (L, E), as safely; give them as ``embeddings``."""
-    vectors = _read_arrays(path)
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2:
+    """Converts ML-GCN's ``*_glove_word2vec.pkl``, label vectors (L, E), as safely; give them as ``embeddings``.
+
+    Raises:
+        InputError: the pickle holds anything but one array (L, E).
+    """
+    vectors = _read_pickle(path)
+    if not isinstance(vectors, _Array) or vectors.numbers.ndim != 2:
         raise InputError(f"{path}: expected an array of label vectors (L, E)")
-    return torch.from_numpy(vectors.astype(np.float32))
+    return torch.from_numpy(vectors.numbers.astype(np.float32))

@@ -78,10 +78,16 @@ def label_space(
     p: float = 0.2,
     normalization: str = "mlgcn",
     embeddings: str | Path | Tensor | np.ndarray = "glove",
+    unknown_words: str = "error",
 ) -> Data:
     """The label graph of a shipped label space; the options are those of :func:`zoo.graph.label_graph`."""
     return label_graph(
-        label_counts(name), threshold=threshold, p=p, normalization=normalization, embeddings=embeddings
+        label_counts(name),
+        threshold=threshold,
+        p=p,
+        normalization=normalization,
+        embeddings=embeddings,
+        unknown_words=unknown_words,
     )
 
 

@@ -23,15 +23,16 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from zoo._version import __version__
-from zoo.backbones import Backbone, list_backbones, resolve
+from zoo.backbones import Backbone, list_backbones, load_weights, resolve
 from zoo.data.images import read_image, to_rgb
-from zoo.graph import unlinked_labels
+from zoo.graph import check_graph, unlinked_labels
 from zoo.heads import HEADS, Head, build_head, fold_head
 from zoo.label_spaces import label_space
 from zoo.lookup import InputError, lookup, unknown
 
 FORMAT = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+CONFIG_KEYS = ("name", "options", "label_names", "recipe", "img_size", "input", "notes")
 
 
 class MultiLabelClassifier(nn.Module):
@@ -65,14 +66,17 @@ class MultiLabelClassifier(nn.Module):
     @torch.inference_mode()
     def scores(self, images: Any, batch_size: int = 32) -> Float[Tensor, "N L"]:
         """sigmoid(logits) of images in any form that :meth:`predict` takes, on the CPU."""
-        transform, device = self.backbone.transform(), next(self.parameters()).device
+        transform, parameter = self.backbone.transform(), next(self.parameters())
         training = self.training
         self.eval()
         try:
             pictures, rows = _as_list(images), []
             for start in range(0, len(pictures), batch_size):
                 batch = [_as_tensor(picture, transform) for picture in pictures[start : start + batch_size]]
-                rows.append(self(torch.stack(batch).to(device)).float().sigmoid().cpu())
+                if len(sizes := {tuple(tensor.shape[1:]) for tensor in batch}) > 1:
+                    raise InputError(f"float tensors of one call must be of one size, not {sorted(sizes)}")
+                # to(parameter): to its device and its precision
+                rows.append(self(torch.stack(batch).to(parameter)).float().sigmoid().cpu())
             return torch.cat(rows) if rows else torch.empty(0, len(self.label_names))
         finally:
             self.train(training)
@@ -116,13 +120,16 @@ class MultiLabelClassifier(nn.Module):
             self.backbone,
             head,
             name=f"linear-{self.backbone.name}",
-            options={"pooling": head.pooling, "bias": head.linear.bias is not None},
+            options={
+                "pooling": head.pooling,
+                "dropout": head.dropout.p,
+                "bias": head.linear.bias is not None,
+            },
             recipe={},
         )
-        folded.notes = {
-            **self.notes,
-            "folded_from": {"name": self.name, **_plain(self.options), **self.recipe},
-        }
+        # One that is folded already keeps what it was at first.
+        origin = {"name": self.name, **_plain(self.options), **self.recipe}
+        folded.notes = {"folded_from": origin, **self.notes}
         return folded.train(self.training)
 
     def save(self, directory: str | Path) -> Path:
@@ -152,7 +159,8 @@ class MultiLabelClassifier(nn.Module):
             text = json.dumps(config, indent=1)
         except TypeError as error:
             raise InputError(
-                f"{self.name} cannot be saved: {error}. Give your conv a name with zoo.convs.CONVS[...] = ..."
+                f"{self.name} cannot be saved, its options and notes must be JSON: {error}. "
+                "A conv of your own needs a name: zoo.convs.CONVS['mine'] = MyConv"
             ) from error
         tensors = {key: value.contiguous() for key, value in self.state_dict().items()}
         # Written aside and renamed, so that a stop in the middle leaves no half of a model behind.
@@ -188,7 +196,7 @@ def build(
     if isinstance(labels, str):
         graph = label_space(labels)
     elif isinstance(labels, Data):
-        graph = labels
+        graph = check_graph(labels)
     else:
         graph = unlinked_labels(list(labels))
     return assemble(
@@ -225,44 +233,28 @@ def load(directory: str | Path) -> MultiLabelClassifier:
         tensors = safetensors.torch.load_file(directory / WEIGHTS)
     except (ValueError, safetensors.SafetensorError) as error:
         raise InputError(f"{directory}: the saved model is damaged ({error})") from error
-    if config.get("format") != FORMAT:
-        raise InputError(
-            f"{directory / CONFIG}: format {config.get('format')!r}; this version reads {FORMAT}"
-        )
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else type(config).__name__
+        raise InputError(f"{directory / CONFIG}: format {found!r}; this version reads {FORMAT}")
+    if missing := [key for key in CONFIG_KEYS if key not in config]:
+        raise InputError(f"{directory / CONFIG}: the saved model is damaged ({', '.join(missing)} missing)")
+
     labels = unlinked_labels(config["label_names"])
     for key in ("x", "edge_index", "edge_weight"):
         if f"head.{key}" in tensors:
             labels[key] = tensors[f"head.{key}"]
     labels.recipe = config["recipe"]
-    img_size = config["img_size"]
-    model = build(config["name"], labels, img_size=tuple(img_size) if img_size else None, **config["options"])
+    head, backbone = split_name(config["name"])
+    # Not build(): the options of a file reach the head alone, and so can ask for no download.
+    model = assemble(
+        Backbone(backbone, img_size=config["img_size"]), head, check_graph(labels), **config["options"]
+    )
+    if "head.norm.mean" in tensors:
+        model.head.standardize(tensors["head.norm.mean"], tensors["head.norm.std"])
     model.backbone.data_config = config["input"]
     model.notes = config["notes"]
     load_weights(model, tensors, directory / WEIGHTS)
     return model
-
-
-def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: str | Path) -> None:
-    """``load_state_dict`` with an error that says what differs, and in which file.
-
-    Raises:
-        InputError: tensors that are missing, left over or of another shape.
-    """
-    own = model.state_dict()
-    missing, extra = own.keys() - tensors.keys(), tensors.keys() - own.keys()
-    reshaped = [key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape]
-    complaints = [
-        f"{len(keys)} {what} ({', '.join(sorted(keys)[:3])})"
-        for keys, what in ((missing, "missing"), (extra, "left over"))
-        if keys
-    ]
-    complaints += [
-        f"{key} is {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in sorted(reshaped)[:3]
-    ]
-    if complaints:
-        raise InputError(f"{source}: these are the weights of another model: {'; '.join(complaints)}")
-    model.load_state_dict(tensors)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -289,7 +281,7 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 def _as_list(images: Any) -> list[Any]:
     if isinstance(images, str | Path | Image.Image):
         return [images]
-    if isinstance(images, Tensor | np.ndarray) and images.ndim == 3:
+    if isinstance(images, Tensor | np.ndarray) and images.ndim <= 3:
         return [images]
     if isinstance(images, Iterable):
         return list(images)

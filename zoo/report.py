@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import importlib.metadata
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 from torch_geometric.data import Data
 
 from zoo._version import __version__
 from zoo.counts import count_labels, label_pairs
 from zoo.data import ImageDataset
+from zoo.graph_files import save_graph
 from zoo.metrics import mean_interval, per_label_metrics
 from zoo.plots import plot_comparison, plot_contact_sheet, plot_embeddings, plot_label_graph, plot_per_label
 
@@ -144,16 +147,16 @@ class Comparison:
     def table(self) -> Table:
         """The result for a terminal, 100 columns wide at most."""
         seeds = len(self.results[0].runs)
-        title = f"{self.data.name}: test results, mean of {seeds} seeds ± half of the 95 % interval"
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        title = f"{self.data.name}: test results, {_mean_of(seeds)}"
+        # Text and not strings: rich would read [brackets] as markup.
+        table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
         table.add_column("model", overflow="fold")
-        table.add_column("", style="dim")
-        for header in SHOWN.values():
-            table.add_column(header, justify="right")
-        table.add_column("vs best baseline", justify="right")
+        table.add_column("", style="dim", no_wrap=True)
+        for header in [*SHOWN.values(), "vs best baseline"]:
+            table.add_column(header, justify="right", no_wrap=True)
         styles = {"baseline": "", "graph": "bold", "control": "dim"}
         for result, cells in zip(self.ranking, self._cells(), strict=True):
-            table.add_row(*cells, style=styles[result.kind])
+            table.add_row(*map(Text, cells), style=styles[result.kind])
         return table
 
     def _cells(self) -> list[list[str]]:
@@ -164,11 +167,10 @@ class Comparison:
             name = (
                 result.name.replace(f"-{next(iter(backbones))}", "") if len(backbones) == 1 else result.name
             )
-            mean, half = result.interval()
             others = [f"{result.interval(metric)[0]:.3f}" for metric in list(SHOWN)[1:]]
             difference = self.difference(result)
-            gain = f"{difference[0]:+.3f} ±{difference[1]:.3f}" if difference else "-"
-            cells.append([name, result.kind, f"{mean:.3f} ±{half:.3f}", *others, gain])
+            gain = _with_interval(*difference, sign="+") if difference else "-"
+            cells.append([name, result.kind, _with_interval(*result.interval()), *others, gain])
         return cells
 
     def verdict(self) -> str:
@@ -177,14 +179,18 @@ class Comparison:
         if not graphs or self.baseline is None:
             return f"Best on validation: {self.winner.name}."
         best = _best(graphs)
-        gain, half = self.difference(best)  # type: ignore[misc]
-        if not half < abs(gain):
+        difference = self.difference(best)
+        assert difference is not None  # a graph head is not the baseline
+        gain, half = difference
+        outcome = "the graph head is better" if gain > 0 else "the graph head is worse"
+        basis = "The interval is over seeds, on one split."
+        if math.isnan(half):
+            outcome, basis = "no difference that one seed can show", "An interval needs two seeds or more."
+        elif half >= abs(gain):
             outcome = "no difference that these seeds can show"
-        else:
-            outcome = "the graph head is better" if gain > 0 else "the graph head is worse"
         return (
             f"Best graph head on validation: {best.name}. Against the best baseline, {self.baseline.name}: "
-            f"{gain:+.3f} test mAP (±{half:.3f}), so {outcome}. The interval is over seeds, on one split."
+            f"{_with_interval(gain, half, sign='+')} test mAP, so {outcome}. {basis}"
         )
 
     def write(self, folder: str | Path) -> Path:
@@ -194,8 +200,10 @@ class Comparison:
         _write_csv(folder / "results.csv", self.rows())
         _write_csv(folder / "runs.csv", [run for result in self.results for run in result.runs])
         _write_csv(folder / "trials.csv", [trial for result in self.results for trial in result.trials])
+        if self.graph is not None:
+            save_graph(self.graph, folder / "label_graph.json")
         pictures = self._plots(folder)
-        (folder / "report.md").write_text(self._markdown(pictures))
+        (folder / "report.md").write_text(self._markdown(pictures), encoding="utf-8")
         return folder
 
     def _plots(self, folder: Path) -> dict[str, Path]:
@@ -210,7 +218,7 @@ class Comparison:
             for result in self.results
         ]
         seeds = len(self.results[0].runs)
-        title = f"{self.data.name}: test mAP, {seeds} seeds, mean with 95 % interval"
+        title = f"{self.data.name}: test mAP, {_mean_of(seeds)}"
         pictures = {"Test mAP": plot_comparison(bars, folder / "comparison.png", title=title)}
         counts = count_labels(self.data.split("train").targets, self.data.label_names)
         if self.graph is not None:
@@ -255,7 +263,7 @@ class Comparison:
             "",
             self.verdict(),
             "",
-            f"Test results, mean of {len(self.results[0].runs)} seeds ± half of the 95 % t-interval over them:",
+            f"Test results, {_mean_of(len(self.results[0].runs))}:",
             "",
             f"| {' | '.join(header)} |",
             f"|{'---|' * len(header)}",
@@ -283,9 +291,18 @@ def _best(results: Sequence[Result]) -> Result:
     return max(results, key=lambda result: result.val_mAP)
 
 
+def _mean_of(seeds: int) -> str:
+    return f"mean of {seeds} seeds ± half of the 95 % t-interval over them" if seeds > 1 else "one seed"
+
+
+def _with_interval(value: float, half_width: float, sign: str = "") -> str:
+    """``0.512 ±0.010``; one seed has no interval."""
+    return f"{value:{sign}.3f}" + ("" if math.isnan(half_width) else f" ±{half_width:.3f}")
+
+
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     columns = dict.fromkeys(key for row in rows for key in row)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)

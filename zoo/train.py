@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import warnings
+import csv
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from zoo.data import ImageDataset
 from zoo.evaluate import Evaluation, evaluate, quiet_trainer
-from zoo.features import OnFeatures, features_kind, frozen_features
+from zoo.features import OnFeatures, features_kind, frozen_features, standardize_features
 from zoo.lookup import InputError, lookup
 from zoo.losses import build_loss
 from zoo.metrics import mean_average_precision
@@ -87,17 +87,30 @@ class Classification(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         logits, targets = (torch.cat(column) for column in zip(*self._seen, strict=True))
         self._seen.clear()
-        row = {"val_loss": float(self.loss(logits, targets))}
-        row["val_mAP"] = mean_average_precision(logits.sigmoid().cpu(), targets.cpu())
-        self.log_dict(row, prog_bar=True)
+        # A trial that diverges loses the search; it does not end it.
+        finite = bool(logits.isfinite().all())
+        row = {
+            "val_loss": float(self.loss(logits, targets)),
+            "val_mAP": mean_average_precision(logits.sigmoid().cpu(), targets.cpu()) if finite else 0.0,
+        }
+        for name, value in row.items():
+            self.log(name, value, prog_bar=True)
         train_loss = float(torch.stack(self._losses).mean()) if self._losses else float("nan")
         self._losses.clear()
         self.history.append({"epoch": self.current_epoch, "train_loss": train_loss, **row})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["history"] = self.history
+        checkpoint["history"], checkpoint["recipe"] = self.history, asdict(self.recipe)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        now = asdict(self.recipe)
+        if changes := [
+            f"{k} {old!r}, not {now[k]!r}" for k, old in checkpoint["recipe"].items() if old != now[k]
+        ]:
+            raise InputError(
+                f"the run was started with {', '.join(changes)}: resume it with the same recipe, "
+                "or choose another output"
+            )
         self.history = checkpoint["history"]
 
     def configure_optimizers(self) -> Any:
@@ -107,7 +120,7 @@ class Classification(L.LightningModule):
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 groups.setdefault((id(parameter) in of_backbone, parameter.ndim > 1), []).append(parameter)
-        options = [
+        options: list[dict[str, Any]] = [
             {
                 "params": parameters,
                 "lr": recipe.lr * (recipe.backbone_lr_ratio if in_backbone else 1.0),
@@ -116,11 +129,14 @@ class Classification(L.LightningModule):
             for (in_backbone, decays), parameters in groups.items()
         ]
         extra = {"momentum": 0.9, "nesterov": True} if recipe.optimizer == "sgd" else {}
-        optimizer = OPTIMIZERS[recipe.optimizer](options, fused=True, **extra)
+        # Lightning refuses to clip the gradients of a fused optimizer under mixed precision.
+        fused = not (recipe.gradient_clip and recipe.precision.endswith("mixed"))
+        optimizer = OPTIMIZERS[recipe.optimizer](options, fused=fused, **extra)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in options],
-            total_steps=int(self.trainer.estimated_stepping_batches),
+            # At 10 steps, whose tenth is one, it divides by zero; with a single one its rate is zero.
+            total_steps=max(11, int(self.trainer.estimated_stepping_batches)),
             pct_start=0.1,
             cycle_momentum=False,
         )
@@ -131,12 +147,29 @@ class _KeepBest(L.Callback):
     """The weights of the best epoch, in memory: enough for heads that train in seconds."""
 
     def __init__(self) -> None:
-        self.best, self.weights = float("-inf"), {}  # type: float, dict[str, Tensor]
+        self.best = float("-inf")
+        self.weights: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        value = pl_module.history[-1]["val_mAP"]  # type: ignore[union-attr, index]
+        assert isinstance(pl_module, Classification)
+        value = pl_module.history[-1]["val_mAP"]
         if value > self.best or not self.weights:
-            self.best, self.weights = value, copy.deepcopy(pl_module.model.state_dict())  # type: ignore[union-attr, operator]
+            self.best, self.weights = value, copy.deepcopy(pl_module.model.state_dict())
+
+
+class _WriteHistory(L.Callback):
+    """The history so far as CSV, after every epoch; resumed runs keep their first epochs in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, Classification)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, pl_module.history[0])
+            writer.writeheader()
+            writer.writerows(pl_module.history)
 
 
 def fit_in_memory(
@@ -149,15 +182,13 @@ def fit_in_memory(
     """
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     module, keep = Classification(model, recipe), _KeepBest()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        quiet_trainer(
-            max_epochs=recipe.epochs,
-            precision=recipe.precision,  # type: ignore[arg-type]
-            gradient_clip_val=recipe.gradient_clip or None,
-            enable_progress_bar=False,
-            callbacks=[keep],
-        ).fit(module, train, val)
+    quiet_trainer(
+        max_epochs=recipe.epochs,
+        precision=recipe.precision,
+        gradient_clip_val=recipe.gradient_clip or None,
+        enable_progress_bar=False,
+        callbacks=[keep],
+    ).fit(module, train, val)
     model.load_state_dict(keep.weights)
     return module.history
 
@@ -194,7 +225,7 @@ def fit(
     """Trains a model and writes everything that it leaves into one folder.
 
     ``output`` then holds ``model/`` (the best epoch, for :func:`zoo.load`), ``checkpoints/`` (best and last),
-    ``logs/`` (CSV and TensorBoard) and ``test_scores.npz``.
+    ``logs/`` (``history.csv`` and TensorBoard) and ``test_scores.npz``.
 
     Args:
         model: trained in place; ends with the weights of the best epoch by validation mAP.
@@ -202,12 +233,12 @@ def fit(
         recipe: how.
         output: the folder; one that holds a run already is refused unless ``resume``.
         freeze_backbone: compute its features once, keep them on disk, and train the head alone.
-        resume: go on from ``checkpoints/last.ckpt``.
+        resume: go on from ``checkpoints/last.ckpt``, the end of the last whole epoch, with the same recipe.
         workers: processes that read images.
         progress: whether to show a bar.
 
     Raises:
-        InputError: labels that differ, a folder in use, nothing to resume.
+        InputError: labels that differ, a folder in use, nothing to resume, a run of another recipe.
     """
     output = Path(output)
     last = output / "checkpoints" / "last.ckpt"
@@ -222,24 +253,28 @@ def fit(
     module: nn.Module = OnFeatures(model.head) if freeze_backbone else model
     if freeze_backbone:
         features = frozen_features(model.backbone, data, features_kind(model.head), workers=workers)
+        standardize_features(model.head, features, torch.from_numpy((data.splits == "train").nonzero()[0]))
         train, val = (feature_loader(features, data, split, recipe) for split in ("train", "val"))
     else:
         train, val = (image_loader(model, data, split, recipe, workers=workers) for split in ("train", "val"))
+    # Two of them: with save_last=True, the last checkpoint would be the last *better* one.
     checkpoint = ModelCheckpoint(
-        dirpath=output / "checkpoints", filename="best", monitor="val_mAP", mode="max", save_last=True
+        last.parent, filename="best", monitor="val_mAP", mode="max", enable_version_counter=False
     )
-    checkpoint.CHECKPOINT_EQUALS_CHAR = "-"
+    every_epoch = ModelCheckpoint(last.parent, filename="last", enable_version_counter=False)
     trainer = quiet_trainer(
         max_epochs=recipe.epochs,
         precision=recipe.precision,
         gradient_clip_val=recipe.gradient_clip or None,
         enable_progress_bar=progress,
         enable_checkpointing=True,
-        logger=[
-            CSVLogger(output, name="logs", version=""),
-            TensorBoardLogger(output, name="logs", version=""),
+        logger=TensorBoardLogger(output, name="logs", version=""),
+        callbacks=[
+            _WriteHistory(output / "logs" / "history.csv"),
+            checkpoint,
+            every_epoch,
+            *([TQDMProgressBar(leave=True)] if progress else []),
         ],
-        callbacks=[checkpoint, *([TQDMProgressBar(leave=True)] if progress else [])],
     )
     classification = Classification(module, recipe)
     trainer.fit(
@@ -249,8 +284,8 @@ def fit(
         ckpt_path=str(last) if resume else None,
         weights_only=True if resume else None,
     )
-    best = torch.load(checkpoint.best_model_path, weights_only=True)
-    module.load_state_dict({key.removeprefix("model."): value for key, value in best["state_dict"].items()})
+    best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
+    classification.load_state_dict(best["state_dict"])
     has_test = bool((data.splits == "test").any())
     test = evaluate(model, data.split("test"), workers=workers, progress=progress) if has_test else None
     model.notes = {

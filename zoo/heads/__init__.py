@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 from zoo.graph import unlinked_labels
 from zoo.heads.graph_head import GraphHead
-from zoo.heads.head import Head
+from zoo.heads.head import Head, Standardize
 from zoo.heads.linear import LinearHead
 from zoo.heads.mlp import MLPHead
 from zoo.lookup import InputError, lookup, unknown
@@ -33,8 +33,8 @@ def list_heads() -> list[str]:
 
 def head_options(name: str) -> dict[str, Any]:
     """The options of a head with their defaults, as its signature (and its entry in the table) gives them."""
-    parameters = inspect.signature(lookup("head", name, HEADS)).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    _, _, *options = inspect.signature(lookup("head", name, HEADS)).parameters.values()
+    return {option.name: option.default for option in options}
 
 
 def uses_graph(name: str) -> bool:
@@ -43,7 +43,7 @@ def uses_graph(name: str) -> bool:
     return getattr(getattr(entry, "func", entry), "uses_graph", False)
 
 
-def build_head(name: str, num_features: int, labels: Data, **options: Any) -> Head:
+def build_head(name: str, num_features: int, labels: Data, /, **options: Any) -> Head:
     """Builds a head by name.
 
     Args:
@@ -74,7 +74,12 @@ def fold_head(head: Head) -> LinearHead:
             f"{type(head).__name__} reasons about each image, so it cannot be folded into one linear layer. "
             f"Heads that can: {', '.join(sorted(foldable))}"
         )
-    bias = head.classifier_bias()
+    with torch.no_grad():
+        classifiers, bias = head.classifiers(), head.classifier_bias()
+        if isinstance(head.norm, Standardize):  # W (x - mean) / std + b = (W / std) x + (b - (W / std) mean)
+            classifiers = classifiers / head.norm.std
+            shift = classifiers @ head.norm.mean
+            bias = -shift if bias is None else bias - shift
     folded = LinearHead(
         head.num_features,
         unlinked_labels(head.label_names),
@@ -83,11 +88,11 @@ def fold_head(head: Head) -> LinearHead:
         bias=bias is not None,
     )
     with torch.no_grad():
-        folded.linear.weight.copy_(head.classifiers())
+        folded.linear.weight.copy_(classifiers)
         if bias is not None:
             folded.linear.bias.copy_(bias)
     folded.pool.load_state_dict(head.pool.state_dict())
-    return folded.to(head.classifiers().device).train(head.training)
+    return folded.to(classifiers).train(head.training)
 
 
 def _folds(head: Any) -> bool:

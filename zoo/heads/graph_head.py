@@ -80,5 +80,5 @@ class GraphHead(Head):
             x = conv(F.leaky_relu(x, 0.2) if i else x, self.edge_index, self.edge_weight)
         return x
 
-    def classifier_bias(self) -> Float[Tensor, L] | None:
+    def classifier_bias(self) -> Float[Tensor, " L"] | None:
         return self.bias

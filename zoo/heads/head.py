@@ -1,6 +1,6 @@
 """What every head is: pooling, dropout, then a classifier.
 
-    feature map (B,D,h,w) --pool--> features (B,D) --dropout--> classify --> logits (B,L)
+    feature map (B,D,h,w) --pool--> features (B,D) --norm, dropout--> classify --> logits (B,L)
 
 Pooling, folding and the question which features can be cached are answered here, once, for all heads.
 """
@@ -41,8 +41,11 @@ class GeMPool(nn.Module):
         self.p = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D"]:
-        powers = feature_map.float().clamp(min=1e-6).pow(self.p)  # p-th powers overflow half precision
-        return powers.mean(dim=(2, 3)).pow(1 / self.p).to(feature_map.dtype)
+        x = feature_map.float().clamp(min=1e-6)
+        # Divided out and multiplied in again: p-th powers leave float32's range, at p = 8 those of 1e-6.
+        largest = x.detach().amax(dim=(2, 3), keepdim=True)
+        mean = (x / largest).pow(self.p).mean(dim=(2, 3))
+        return (largest[:, :, 0, 0] * mean.pow(1 / self.p)).to(feature_map.dtype)
 
 
 class NoPool(nn.Module):
@@ -53,6 +56,25 @@ class NoPool(nn.Module):
 
 
 POOLINGS: dict[str, type[nn.Module]] = {"avg": AvgPool, "max": MaxPool, "gem": GeMPool, "none": NoPool}
+
+
+class Standardize(nn.Module):
+    """``(features - mean) / std``, channel by channel, with the moments of frozen training features.
+
+    A linear probe needs it to converge in few steps: pooled activations share a large common direction.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Float[Tensor, " D"], std: Float[Tensor, " D"]) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("std", std.clone())
+
+    def forward(self, features: Tensor) -> Tensor:
+        shape = (-1, *(1,) * (features.dim() - 2))
+        return (features - self.mean.view(shape)) / self.std.view(shape)
 
 
 class Head(nn.Module):
@@ -69,9 +91,14 @@ class Head(nn.Module):
     Attributes:
         uses_graph: whether the head reads the edges or the vectors of the label graph; a comparison then adds
             its controls.
+        uses_positions: whether the head takes the feature map itself, with pooling ``none``.
+
+    Raises:
+        InputError: an unknown pooling, no pooling where the head needs one, or a dropout out of its range.
     """
 
     uses_graph = False
+    uses_positions = False
 
     def __init__(self, num_features: int, labels: Data, *, pooling: str, dropout: float = 0.0) -> None:
         super().__init__()
@@ -82,10 +109,21 @@ class Head(nn.Module):
         self.num_labels = len(self.label_names)
         self.pooling = pooling
         self.pool = lookup("pooling", pooling, POOLINGS)()
+        if pooling == "none" and not self.uses_positions:
+            raise InputError(f"{type(self).__name__} takes pooled features: choose pooling avg, max or gem")
+        self.norm: nn.Module = nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B L"]:
-        return self.classify(self.dropout(self.pool(feature_map)))
+        return self.from_pooled(self.pool(feature_map))
+
+    def from_pooled(self, features: Tensor) -> Float[Tensor, "B L"]:
+        """The rest of :meth:`forward`, for features (B, D) that were pooled before."""
+        return self.classify(self.dropout(self.norm(features)))
+
+    def standardize(self, mean: Float[Tensor, " D"], std: Float[Tensor, " D"]) -> None:
+        """Has pooled features standardised from now on; the moments are saved with the weights and fold away."""
+        self.norm = Standardize(mean, std)
 
     def classify(self, features: Tensor) -> Float[Tensor, "B L"]:
         """Pooled features (B, D), or the feature map of a head without pooling, to logits (B, L)."""
@@ -99,7 +137,7 @@ class Head(nn.Module):
         """
         raise InputError(f"{type(self).__name__} has no classifiers that are the same for every image")
 
-    def classifier_bias(self) -> Float[Tensor, L] | None:
+    def classifier_bias(self) -> Float[Tensor, " L"] | None:
         """What is added to the logits whatever the image, if anything."""
         return None
 

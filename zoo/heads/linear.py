@@ -42,5 +42,5 @@ class LinearHead(Head):
     def classifiers(self) -> Float[Tensor, "L D"]:
         return self.linear.weight
 
-    def classifier_bias(self) -> Float[Tensor, L] | None:
+    def classifier_bias(self) -> Float[Tensor, " L"] | None:
         return self.linear.bias

@@ -41,9 +41,8 @@ def plot_comparison(
     # Worst first, since y points up; a mean that is not a number is worse than any.
     rows = sorted(rows, key=lambda row: row["mean"] if np.isfinite(row["mean"]) else -np.inf)
     fewest, most = (extreme(len(row["values"]) for row in rows) for extreme in (min, max))
-    of_seeds = (
-        "one seed" if most == 1 else f"mean of {most if fewest == most else f'{fewest} to {most}'} seeds"
-    )
+    number = f"{most}" if fewest == most else f"{fewest} to {most}"
+    of_seeds = "one seed" if most == 1 else f"mean of {number} seeds"
     baselines = [row["mean"] for row in rows if row["kind"] == "baseline" and np.isfinite(row["mean"])]
     has_intervals = any(np.isfinite(row["half_width"]) for row in rows)
 

@@ -148,8 +148,13 @@ def _network(num_labels: int, ends: Int[np.ndarray, "M 2"], weights: Float[np.nd
 def _communities(network: Any) -> Int[np.ndarray, " K"]:
     """The number of every label's community, the largest being 0; -1 for labels without a neighbour."""
     community = np.full(len(network), -1)
-    found = load("networkx").community.louvain_communities(network, weight="share", seed=0)
-    found = [members for members in found if any(network.degree(label) for label in members)]
+    if not network.size():
+        return community
+    algorithms = load("networkx").community
+    # Louvain's method stops at a local optimum, which depends on its order.
+    tries = [algorithms.louvain_communities(network, weight="share", seed=seed) for seed in range(10)]
+    best = max(tries, key=lambda found: algorithms.modularity(network, found, weight="share"))
+    found = [members for members in best if any(network.degree(label) for label in members)]
     for k, members in enumerate(sorted(found, key=lambda members: (-len(members), min(members)))):
         community[list(members)] = k
     return community

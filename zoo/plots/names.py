@@ -95,7 +95,7 @@ def place_names(
         around = lines[(np.abs(lines - points[label]) < sizes[label] + radii[label] + NEAR).all(1)]
         under = np.abs(around[None] - candidates[near, None]) < sizes[label] / 2
         crossed[near] = under.all(-1).sum(1).clip(max=5)
-        total = cost + 0.5 * hidden + 0.03 * crossed + 100 * outside + 100 * (covered > 0) + 1000 * covered
+        total = cost + 1.0 * hidden + 0.03 * crossed + 100 * outside + 100 * (covered > 0) + 1000 * covered
         centres[label] = candidates[np.argmin(total)]
         placed = np.concatenate([placed, _boxes(centres[label][None], sizes[label])])
     return centres

@@ -127,13 +127,16 @@ def wrap(text: str, width: float, measure: Callable[[str], float]) -> list[str]:
     Returns:
         At least one line.
     """
+    text = " ".join(text.split())
+    if measure(text) <= width:
+        return [text]
     lines = [""]
-    for word in re.findall(r"[^\s:,/-]*[\s:,/-]*", " ".join(text.split())):
+    for word in re.findall(r"[^\s:,/-]*[\s:,/-]*", text):
         for piece in [word] if measure(word.rstrip()) <= width else word:
             if lines[-1] and measure((lines[-1] + piece).rstrip()) > width:
                 lines.append("")
             lines[-1] += piece
-    return [line.strip() for line in lines if line.strip()] or [""]
+    return [line.strip() for line in lines if line.strip()]
 
 
 def add_head(

@@ -1,0 +1,79 @@
+"""Does the label graph help, and which convolution? Grids over ``zoo.compare``, one table a data set.
+
+    python benchmarks/accuracy.py                                    the embedded data set, default entries
+    python benchmarks/accuracy.py --data photos/a,photos/b --heads linear,mlgcn,mlgcn:conv=TAGConv \\
+        --backbones tf_efficientnet_lite0,resnet18 --protocol.seeds 5
+
+The grid is heads x backbones on each data set, plus the baselines and controls that ``zoo.compare`` adds. What is
+finished is kept under ``--output`` and not run again; the tables go to ``--results``, one CSV a data set.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+from jsonargparse import auto_cli
+from rich.console import Console
+
+import zoo
+from zoo.comparison import Protocol
+from zoo.entry import BACKBONE, DEFAULT_HEADS
+from zoo.lookup import InputError
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def entries(heads: list[str], backbones: list[str]) -> list[str]:
+    """Every head on every backbone: ``mlgcn:conv=GATConv`` and ``resnet18`` make ``mlgcn-resnet18:conv=GATConv``."""
+    names = []
+    for backbone in backbones:
+        for head in heads:
+            name, colon, options = head.partition(":")
+            names.append(f"{name}-{backbone}{colon}{options}")
+    return names
+
+
+def accuracy(
+    data: str = "openmoji",
+    heads: str = ",".join(DEFAULT_HEADS),
+    backbones: str = BACKBONE,
+    protocol: Protocol = Protocol(),  # noqa: B008 (frozen, and jsonargparse reads the default)
+    output: str = "runs/accuracy",
+    results: str = str(RESULTS),
+    workers: int = 2,
+) -> None:
+    """Runs the grid.
+
+    Args:
+        data: data sets, by name or path, separated by commas.
+        heads: heads with their options after colons, separated by commas.
+        backbones: timm names, separated by commas.
+        protocol: search, seeds and training, the same for all.
+        output: where reports and finished runs are kept.
+        results: where the tables are kept.
+        workers: processes that read images.
+    """
+    console = Console()
+    for source in data.split(","):
+        dataset = zoo.open_dataset(source)
+        comparison = zoo.compare(
+            dataset,
+            entries(heads.split(","), backbones.split(",")),
+            protocol=protocol,
+            output=Path(output) / dataset.name,
+            workers=workers,
+        )
+        console.print(comparison.table(), comparison.verdict(), sep="\n")
+        Path(results).mkdir(parents=True, exist_ok=True)
+        for kind in ("results", "trials"):
+            shutil.copy(Path(output) / dataset.name / f"{kind}.csv", Path(results) / f"{dataset.name}_{kind}.csv")
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        auto_cli(accuracy, as_positional=False)
+    except InputError as error:
+        raise SystemExit(f"accuracy: {error}") from None

@@ -1,0 +1,53 @@
+"""What several test files share: a quiet machine, a cache of their own, and a data set of eight colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch_geometric.data import Data
+
+from zoo.data import ImageDataset
+from zoo.graph import label_graph
+
+COLOURS = ["red", "green", "blue"]
+
+# One tiny timm model for each layout of forward_features: (B, D, h, w), (B, h, w, D), tokens with and without
+# a class token.
+BACKBONES = ["test_efficientnet", "test_mambaout", "test_vit", "test_vit_relpos"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    torch.set_num_threads(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
+    """32 images of 32 x 32 pixels, each of one mixed colour: its labels are the primaries in it.
+
+    16 are in train, 8 in val and 8 in test, each of the eight mixtures equally often in every split.
+    """
+    folder: Path = tmp_path_factory.mktemp("colours")
+    noise = np.random.default_rng(0)
+    targets = np.array([[i >> bit & 1 for bit in range(3)] for i in range(8)] * 4, dtype=np.int8)
+    images = []
+    for i, mixture in enumerate(targets):
+        pixels = np.clip(40 + 170 * mixture + noise.integers(-20, 20, (32, 32, 3)), 0, 255)
+        images.append(folder / f"{i:02}.png")
+        Image.fromarray(pixels.astype(np.uint8)).save(images[-1])
+    splits = np.repeat(["train", "val", "test"], [16, 8, 8])
+    return ImageDataset("colours", images, targets, list(COLOURS), splits)
+
+
+@pytest.fixture
+def colour_graph(colours: ImageDataset) -> Data:
+    """The label graph of the colours: every label a neighbour of every other."""
+    return label_graph(colours.targets, colours.label_names, embeddings="random")

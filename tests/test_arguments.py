@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pytest
+from jsonargparse import ArgumentParser
+
+from zoo.arguments import parse_arguments
+from zoo.lookup import InputError
+
+
+def train(
+    model: str,
+    epochs: int = 20,
+    lr: float = 1e-3,
+    resume: bool = False,
+    img_size: int | None = None,
+    pretrained: bool | str = True,
+    widths: Sequence[int] = (1024,),
+    search: tuple[float, float] = (1e-4, 1e-1),
+) -> None:
+    """What the arguments are for."""
+
+
+@pytest.fixture
+def parser():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_function_arguments(train, as_group=False)
+    return parser
+
+
+def test_values_are_typed_by_the_signature(parser):
+    values = parse_arguments(
+        parser,
+        ["--model", "3", "--lr=1e-4", "--resume", "true", "--img_size=64", "--pretrained", "false"]
+        + ["--widths=[512,256]", "--search", "[1e-3, 1]"],
+    )
+    assert values == {
+        "model": "3",
+        "epochs": 20,
+        "lr": 1e-4,
+        "resume": True,
+        "img_size": 64,
+        "pretrained": False,
+        "widths": [512, 256],
+        "search": (1e-3, 1.0),
+    }
+    assert parse_arguments(parser, ["--model=a", "--pretrained=w.pth"])["pretrained"] == "w.pth"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs=three"], "epochs: expected int, not 'three'"),
+        (["--epochs=1.5"], "epochs: expected int, not '1.5'"),
+        (["--lr=fast"], "lr: expected float, not 'fast'"),
+        (["--resume=maybe"], "resume: expected bool, not 'maybe'"),
+        (["--img_size=large"], "img_size: expected int or null, not 'large'"),
+        (["--widths=512"], "widths: expected list, not '512'"),
+        (["--widths=[a]"], "widths: expected int, not 'a'"),
+        (["--search=[1]"], "search: expected tuple with 2 elements, not '[1]'"),
+        (["--model"], "argument --model: expected one argument"),
+        (["a.jpg"], "unrecognized arguments: a.jpg"),
+        ([], "the following arguments are required: model"),
+    ],
+)
+def test_errors_are_one_line(parser, arguments, message):
+    given = arguments if "--model" in arguments or not arguments else ["--model=a", *arguments]
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        parse_arguments(parser, given)
