@@ -40,7 +40,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
     targets = np.array([[i >> bit & 1 for bit in range(3)] for i in range(8)] * 4, dtype=np.int8)
     images = []
     for i, mixture in enumerate(targets):
-        pixels = np.clip(40 + 170 * mixture + noise.integers(-20, 20, (32, 32, 3)), 0, 255)
+        pixels = 40 + 170 * mixture.astype(int) + noise.integers(-20, 20, (32, 32, 3))
         images.append(folder / f"{i:02}.png")
         Image.fromarray(pixels.astype(np.uint8)).save(images[-1])
     splits = np.repeat(["train", "val", "test"], [16, 8, 8])

@@ -31,11 +31,8 @@ def parser():
 
 
 def test_values_are_typed_by_the_signature(parser):
-    values = parse_arguments(
-        parser,
-        ["--model", "3", "--lr=1e-4", "--resume", "true", "--img_size=64", "--pretrained", "false"]
-        + ["--widths=[512,256]", "--search", "[1e-3, 1]"],
-    )
+    line = "--model 3 --lr=1e-4 --resume true --img_size=64 --pretrained false --widths=[512,256] --search [1e-3,1]"
+    values = parse_arguments(parser, line.split())
     assert values == {
         "model": "3",
         "epochs": 20,

@@ -99,7 +99,7 @@ def test_options_of_a_head_of_ones_own(monkeypatch):
 
 
 def test_lists_of_entries():
-    texts = ["mlp-resnet18:widths=[512,256]", "linear-resnet18", "mlgcn-resnet18:widths=[]:conv=TAGConv"]
+    texts = ["mlp-resnet18:widths=[512,256]", "linear-resnet18", "mlgcn-resnet18:conv=TAGConv:widths=[]"]
     assert names(parse_entries(",".join(texts))) == texts
     assert names(parse_entries(texts)) == texts
     assert parse_entries("") == []

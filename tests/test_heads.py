@@ -243,9 +243,7 @@ def test_a_head_keeps_its_state_in_its_state_dict(name, graph, feature_map):
 def test_permuting_the_labels_permutes_the_logits(name, graph, weights, feature_map):
     order = torch.randperm(NUM_LABELS)
     head = build_head(name, NUM_FEATURES, graph)
-    permuted = build_head(
-        name, NUM_FEATURES, graph_of(weights[order][:, order].contiguous(), graph.x[order])
-    )
+    permuted = build_head(name, NUM_FEATURES, graph_of(weights[order][:, order].contiguous(), graph.x[order]))
     permuted.convs.load_state_dict(head.convs.state_dict())
     torch.testing.assert_close(permuted(feature_map), head(feature_map)[:, order], atol=1e-5, rtol=1e-4)
 
@@ -436,7 +434,9 @@ def test_heads_on_vectors_refuse_the_feature_map(name, graph):
 def test_unknown_names_and_options(graph):
     with pytest.raises(InputError, match=r"unknown head 'mlgnc'\. Did you mean mlgcn\? Known: gat, linear"):
         build_head("mlgnc", NUM_FEATURES, graph)
-    with pytest.raises(InputError, match=r"unknown option of head 'mlgcn' 'polling'\. Did you mean pooling\?"):
+    with pytest.raises(
+        InputError, match=r"unknown option of head 'mlgcn' 'polling'\. Did you mean pooling\?"
+    ):
         build_head("mlgcn", NUM_FEATURES, graph, polling="avg")
     with pytest.raises(InputError, match="unknown option of head 'linear' 'conv'"):
         build_head("linear", NUM_FEATURES, graph, conv="GCNConv")

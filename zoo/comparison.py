@@ -1,7 +1,7 @@
 """The main job: several models on one data set, under one protocol, with the controls that keep it honest.
 
 The protocol. The label graph is counted from the training split alone. For each entry the learning rate and the
-L2 strength are searched on the validation split, over the same points and with the same number of trials.
+L2 strength are searched on the validation split, over the same ranges and with the same number of trials.
 The winner is then trained with several seeds, and only these runs ever see the test split. Results are means
 with 95 % t-intervals over the seeds, and differences to the best baseline are paired by seed.
 """
@@ -51,6 +51,9 @@ from zoo.report import Comparison, Result, provenance
 from zoo.train import Recipe, feature_loader, fit_in_memory, image_loader
 
 
+EXPLORING = 4  # trials that look everywhere, before the others look near the best of them
+
+
 @dataclass(frozen=True)
 class Protocol:
     """What is the same for every entry of a comparison.
@@ -75,7 +78,7 @@ class Protocol:
     epochs: int = 20
     batch_size: int = 256
     loss: str = "bce"
-    lr: tuple[float, float] = (1e-3, 3e-1)
+    lr: tuple[float, float] = (3e-4, 3e-1)
     weight_decay: tuple[float, float] = (1e-2, 1e1)
     freeze_backbone: bool = True
     threshold: float = 0.1
@@ -95,18 +98,25 @@ class Protocol:
                     f"{name} must be a range of positive numbers, low then high, not {low}, {high}"
                 )
 
-    def points(self) -> list[tuple[float, float]]:
-        """(lr, weight_decay) of each trial: scrambled Sobol points, the same ones for every entry.
+    def next_point(self, trials: Sequence[dict[str, Any]]) -> tuple[float, float]:
+        """(lr, weight_decay) of an entry's next trial, given the rows of those it has had.
 
-        A longer search begins with the points of a shorter one, whose runs it takes over.
+        The first :data:`EXPLORING` are scrambled Sobol points over the ranges, the same ones for every entry.
+        Each later one lies near the entry's best so far, within an eighth of the ranges to either side: heads
+        differ by a factor of 30 in the learning rate they want. A longer search begins as a shorter one, whose
+        runs it takes over.
         """
         from scipy.stats import qmc
 
-        unit = qmc.Sobol(2, seed=0).random(2 ** math.ceil(math.log2(self.trials)))[: self.trials]
+        unit = qmc.Sobol(2, seed=0).random(2 ** math.ceil(math.log2(len(trials) + 1)))[len(trials)]
         low, high = np.array([self.lr, self.weight_decay]).T
-        points = low * (high / low) ** unit
-        rounded = np.vectorize(lambda value: float(f"{value:.3g}"))(points)
-        return [(lr, decay) for lr, decay in rounded.clip(low, high).tolist()]
+        if len(trials) < EXPLORING:
+            point = low * (high / low) ** unit
+        else:
+            best = max(trials, key=lambda row: row["val_mAP"])
+            point = np.array([best["lr"], best["weight_decay"]]) * (high / low) ** ((unit - 0.5) / 4)
+        lr, decay = (float(f"{value:.3g}") for value in point.clip(low, high))
+        return min(max(lr, self.lr[0]), self.lr[1]), min(max(decay, self.weight_decay[0]), self.weight_decay[1])
 
 
 def compare(
@@ -157,9 +167,10 @@ def compare(
     with Progress(*columns, transient=True) as progress:
         task = progress.add_task("", total=len(entries) * (protocol.trials + protocol.seeds))
         for entry in entries:
-            trials = []
-            for i, (lr, weight_decay) in enumerate(protocol.points()):
+            trials: list[dict[str, Any]] = []
+            for i in range(protocol.trials):
                 progress.update(task, description=f"{entry.name}: search {i + 1}/{protocol.trials}")
+                lr, weight_decay = protocol.next_point(trials)
                 trials.append(bench.run(entry, store, lr=lr, weight_decay=weight_decay, seed=0, test=False))
                 progress.advance(task)
             best = max(trials, key=lambda row: row["val_mAP"])

@@ -87,12 +87,22 @@ class AdaptedConv(nn.Module):
         return self.conv(*inputs, edge_index, edge_weight[:, None] if self.as_edge_attr else edge_weight)
 
 
-def _mlgcn(in_channels: int, out_channels: int) -> nn.Module:
-    """GCNConv that starts where ML-GCN's layers start: W from uniform(-1/sqrt(out), 1/sqrt(out)), no bias."""
-    conv = pyg.GCNConv(in_channels, out_channels, normalize=False, add_self_loops=False, bias=False)
-    bound = out_channels**-0.5
-    nn.init.uniform_(conv.lin.weight, -bound, bound)
-    return conv
+class _GCNConv(pyg.GCNConv):
+    """``S x W`` without bias, from ML-GCN's start: W uniform in +-1/sqrt(out).
+
+    The product is taken in the cheaper order: PyG's always propagates at the output width, which for the first
+    layer of ML-GCN is 1,024 instead of the 300 (or 50) of the label vectors.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, normalize=False, add_self_loops=False, bias=False)
+        bound = out_channels**-0.5
+        nn.init.uniform_(self.lin.weight, -bound, bound)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+        if self.in_channels < self.out_channels:
+            return self.lin(self.propagate(edge_index, x=x, edge_weight=edge_weight))
+        return self.propagate(edge_index, x=self.lin(x), edge_weight=edge_weight)
 
 
 class _SGConv(pyg.SGConv):
@@ -216,7 +226,7 @@ def _mlp(in_channels: int, out_channels: int) -> nn.Module:
 CONVS: dict[str, ConvSpec] = {
     # S x, one hop or several, and linear maps: no nonlinearity.
     "GCNConv": ConvSpec(
-        _mlgcn, linear=True, note="ML-GCN's layer: no bias, its initial weights",
+        _GCNConv, linear=True, note="ML-GCN's layer: no bias, its initial weights",
         paper="Kipf & Welling, ICLR 2017", url="https://arxiv.org/abs/1609.02907"),
     "SGConv": ConvSpec(
         lambda i, o, hops=2: _SGConv(i, o, K=hops), linear=True,
@@ -290,7 +300,7 @@ CONVS: dict[str, ConvSpec] = {
         lambda i, o: _DNAConv(o, normalize=False), keeps_width=True,
         paper="Fey, ICLR-W 2019", url="https://arxiv.org/abs/1904.04849"),
     "GPSConv": ConvSpec(
-        lambda i, o: _GPSConv(o, _mlgcn(o, o), norm="layer_norm"), keeps_width=True, local=False,
+        lambda i, o: _GPSConv(o, _GCNConv(o, o), norm="layer_norm"), keeps_width=True, local=False,
         note="GCNConv beside attention over all labels, edges or not",
         paper="Rampasek et al., NeurIPS 2022", url="https://arxiv.org/abs/2205.12454"),
     # Gates, aggregators and networks.
@@ -316,7 +326,7 @@ CONVS: dict[str, ConvSpec] = {
         _pna, weight="edge_attr", note="no degree scalers: they would need the graph at construction",
         paper="Corso et al., NeurIPS 2020", url="https://arxiv.org/abs/2004.05718"),
     "AntiSymmetricConv": ConvSpec(
-        lambda i, o: pyg.AntiSymmetricConv(o, _mlgcn(o, o)), keeps_width=True,
+        lambda i, o: pyg.AntiSymmetricConv(o, _GCNConv(o, o)), keeps_width=True,
         paper="Gravina et al., ICLR 2023", url="https://openreview.net/forum?id=J3Y7cgZOOS"),
 }
 # fmt: on

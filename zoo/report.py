@@ -272,7 +272,7 @@ class Comparison:
             "## Protocol",
             "",
             *(f"- {line.strip()}" for line in self.data.describe().splitlines()),
-            f"- for every entry {self.protocol['trials']} points of (learning rate, L2), the same for all, "
+            f"- for every entry {self.protocol['trials']} trials of (learning rate, L2) over the same ranges, "
             "chosen by validation mAP; the test split is read by the winner's seeds alone",
             "- label graph, label vectors and controls are made from the training split",
             *(f"- {key}: {value}" for key, value in self.protocol.items()),

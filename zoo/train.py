@@ -68,7 +68,7 @@ class Classification(L.LightningModule):
         super().__init__()
         self.model, self.recipe = model, recipe
         self.loss = build_loss(recipe.loss)
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, float | int]] = []
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._losses: list[Tensor] = []
 
@@ -174,7 +174,7 @@ class _WriteHistory(L.Callback):
 
 def fit_in_memory(
     model: nn.Module, train: DataLoader, val: DataLoader, recipe: Recipe
-) -> list[dict[str, float]]:
+) -> list[dict[str, float | int]]:
     """Trains without writing anything, and leaves the weights of the best epoch by validation mAP in the model.
 
     Returns:
@@ -199,14 +199,16 @@ def tensor_loader(inputs: Tensor, targets: Tensor, recipe: Recipe, *, shuffle: b
     data = TensorDataset(inputs, targets)
     generator = torch.Generator().manual_seed(recipe.seed)
     order = RandomSampler(data, generator=generator) if shuffle else range(len(data))
-    return DataLoader(data, sampler=BatchSampler(order, recipe.batch_size, drop_last=False), batch_size=None)
+    # A graph head makes its classifiers anew for each batch: to score pooled features, few large ones are quicker.
+    size = recipe.batch_size if shuffle or inputs.dim() > 2 else max(recipe.batch_size, 4096)
+    return DataLoader(data, sampler=BatchSampler(order, size, drop_last=False), batch_size=None)
 
 
 @dataclass(frozen=True)
 class Run:
     """What :func:`fit` leaves: the history, the folder, and how the best epoch does on the test split."""
 
-    history: list[dict[str, float]]
+    history: list[dict[str, float | int]]
     folder: Path
     test: Evaluation | None
 

@@ -1,0 +1,74 @@
+"""Writes the README's tables from ``benchmarks/results/*.csv``: ``python benchmarks/readme.py``."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+
+
+def rows(data: str) -> list[dict[str, str]]:
+    """The results of one data set, best first."""
+    with (RESULTS / f"{data}_results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def table(data: str) -> str:
+    """One data set: every entry."""
+    lines = ["| model | kind | test mAP | macro F1 | micro F1 | samples F1 | vs best baseline |", "|---|---|---|---|---|---|---|"]
+    for row in rows(data):
+        gain = f"{float(row['gain_over_baseline']):+.3f} ± {float(row['gain_half_width']):.3f}" if row["gain_over_baseline"] else "-"
+        f1 = " | ".join(f"{float(row[name]):.3f}" for name in ("macro_f1", "micro_f1", "samples_f1"))
+        lines.append(f"| `{short(row['entry'])}` | {row['kind']} | {interval(row)} | {f1} | {gain} |")
+    first = rows(data)[0]
+    lines += [
+        "",
+        f"Mean of {first['seeds']} seeds ± half of the 95 % t-interval over them, {first['trials']} trials of the search an "
+        f"entry, one split. {first['device']}, {first['threads']} threads, torch {first['torch']}.",
+        "",
+        f"![Test mAP of each entry, with intervals](benchmarks/results/{data}.png)",
+    ]
+    return "\n".join(lines)
+
+
+def summary(data_sets: list[str]) -> str:
+    """Several data sets: the same entries, test mAP, one column a data set."""
+    by_entry: dict[str, dict[str, str]] = {}
+    for data in data_sets:
+        for row in rows(data):
+            by_entry.setdefault(short(row["entry"]), {"kind": row["kind"]})[data] = interval(row)
+    lines = [f"| model | kind | {' | '.join(data_sets)} |", "|---|---" + "|---" * len(data_sets) + "|"]
+    for entry, cells in by_entry.items():
+        values = " | ".join(cells.get(data, "-") for data in data_sets)
+        lines.append(f"| `{entry}` | {cells['kind']} | {values} |")
+    return "\n".join(lines)
+
+
+def short(entry: str) -> str:
+    """An entry without the backbone, which is the same in all of a table."""
+    return re.sub(r"^(\w+)-[^:]+", r"\1", entry)
+
+
+def interval(row: dict[str, str]) -> str:
+    """Mean and half width."""
+    return f"{float(row['mAP']):.3f} ± {float(row['mAP_half_width']):.3f}"
+
+
+def rendered(text: str) -> str:
+    """The README with every block between its markers written anew."""
+
+    def block(match: re.Match[str]) -> str:
+        kind, argument = match.group(1), match.group(2)
+        data_sets = [name.strip() for name in argument.split(",")]
+        body = table(data_sets[0]) if kind == "results" else summary(data_sets)
+        return f"<!-- {kind}: {argument} -->\n{body}\n<!-- end -->"
+
+    return re.sub(r"<!-- (results|summary): (.*?) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(rendered(readme.read_text()))

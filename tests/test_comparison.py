@@ -1,0 +1,427 @@
+"""The main job, end to end, on 32 generated images and a tiny backbone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import zoo
+from zoo import comparison
+from zoo.comparison import EXPLORING, Protocol, compare
+from zoo.controls import control
+from zoo.entry import default_entries
+from zoo.evaluate import evaluate
+from zoo.graph import label_graph
+from zoo.lookup import InputError
+from zoo.user_modules import import_module_file
+
+BACKBONE = "test_efficientnet"
+TWO = (f"linear-{BACKBONE}", f"mlgcn-{BACKBONE}:widths=[16]")
+QUICK = Protocol(trials=2, seeds=2, epochs=2, batch_size=8, embeddings="random")
+
+
+@pytest.fixture(scope="module")
+def photos(colours):
+    """32 images with one label more, "several", and splits in which labels go together unequally often."""
+    targets = np.c_[colours.targets, colours.targets.sum(1) > 1].astype(np.int8)
+    splits = np.random.default_rng(0).permutation(colours.splits)
+    return replace(colours, targets=targets, label_names=[*colours.label_names, "several"], splits=splits)
+
+
+class Spy:
+    """What the runs of a comparison did: (split, lr, weight_decay, seed) of each loader, and the trainings."""
+
+    def __init__(self, monkeypatch, stop_at: int = 0, error: BaseException | None = None) -> None:
+        self.loaders, self.fits = [], 0
+        loader, fit = comparison.feature_loader, comparison.fit_in_memory
+
+        def spy_loader(features, data, split, recipe):
+            self.loaders.append((split, recipe.lr, recipe.weight_decay, recipe.seed))
+            return loader(features, data, split, recipe)
+
+        def spy_fit(*arguments):
+            self.fits += 1
+            if self.fits == stop_at:
+                raise error
+            return fit(*arguments)
+
+        monkeypatch.setattr(comparison, "feature_loader", spy_loader)
+        monkeypatch.setattr(comparison, "fit_in_memory", spy_fit)
+
+
+def run(photos, output, models=TWO, *, protocol=QUICK, controls=False, **options):
+    return compare(
+        photos, models, protocol=protocol, controls=controls, pretrained=False, output=output, workers=0, **options
+    )  # fmt: skip
+
+
+def results(done):
+    """Everything that a comparison found, without what it cannot find twice: the time it took."""
+    rows = [row for result in done.results for row in [*result.trials, *result.runs]]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(photos, tmp_path_factory):
+    """The default comparison, what it did, and its folder."""
+    output = tmp_path_factory.mktemp("finished")
+    models = [entry.name for entry in default_entries(BACKBONE, controls=False)]
+    with pytest.MonkeyPatch.context() as patch:
+        spy = Spy(patch)
+        return run(photos, output, models, controls=True), spy, output, models
+
+
+# --- the protocol ------------------------------------------------------------------------------------------
+
+
+def search(protocol, trials):
+    rows = []
+    for i in range(trials):
+        lr, decay = protocol.next_point(rows)
+        rows.append({"lr": lr, "weight_decay": decay, "val_mAP": (i * 7 % 64) / 64})
+    return [(row["lr"], row["weight_decay"]) for row in rows]
+
+
+def test_points_are_fixed_in_range_and_a_longer_search_goes_on():
+    protocol = Protocol(lr=(1e-4, 1e-1), weight_decay=(1e-3, 1e1))
+    points = search(protocol, trials=64)
+    assert points == search(replace(protocol, seeds=9, trials=2), trials=64)
+    assert search(protocol, trials=3) == points[:3]
+    ranges = np.array([protocol.lr, protocol.weight_decay]).T
+    shares = np.log(np.array(points) / ranges[0]) / np.log(ranges[1] / ranges[0])
+    assert (shares >= 0).all()
+    assert (shares <= 1).all()
+    quarters = np.sort((shares[:EXPLORING] * 4).astype(int), axis=0)
+    assert (quarters == np.arange(4)[:, None]).all(), "one in each quarter of the logarithmic range"
+
+
+def test_later_trials_stay_near_the_best_so_far():
+    protocol = Protocol(lr=(1e-4, 1e0), weight_decay=(1e-3, 1e1))
+    best = {"lr": 1e-2, "weight_decay": 1e-1, "val_mAP": 0.9}
+    others = [{"lr": 1e-4, "weight_decay": 1e1, "val_mAP": 0.1 * i} for i in range(EXPLORING - 1)]
+    for more in range(20):
+        lr, decay = protocol.next_point([*others, best, *[others[0]] * more])
+        assert abs(np.log10(lr / best["lr"])) <= 4 / 8 + 0.01
+        assert abs(np.log10(decay / best["weight_decay"])) <= 4 / 8 + 0.01
+
+
+def test_a_range_of_one_value_is_that_value():
+    points = search(Protocol(lr=(0.0123456, 0.0123456), weight_decay=(1e-3, 1.0)), trials=4)
+    assert {lr for lr, _ in points} == {0.0123456}
+    assert len({decay for _, decay in points}) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trials": 0}, "trials must be at least 1, not 0"),
+        ({"seeds": -1}, "seeds must be at least 1, not -1"),
+        ({"lr": (0.1, 0.01)}, "lr must be a range of positive numbers, low then high, not 0.1, 0.01"),
+        ({"weight_decay": (0.0, 1.0)}, "weight_decay must be a range of positive numbers"),
+        ({"loss": "bec"}, "unknown loss 'bec'. Did you mean bce"),
+    ],
+)
+def test_protocol_refuses(options, message):
+    with pytest.raises(InputError, match=message):
+        Protocol(**options)
+
+
+# --- end to end --------------------------------------------------------------------------------------------
+
+
+def test_a_row_for_every_entry(finished):
+    done, spy, _, _ = finished
+    assert [result.name for result in done.results] == [entry.name for entry in default_entries(BACKBONE)]
+    assert spy.fits == 9 * (QUICK.trials + QUICK.seeds)
+    for result in done.results:
+        assert [(row["lr"], row["weight_decay"]) for row in result.trials] == QUICK.points()
+        assert [row["seed"] for row in result.runs] == [0, 1]
+        assert not any(key.startswith("test_") for row in result.trials for key in row)
+        best = max(result.trials, key=lambda row: row["val_mAP"])
+        for row in result.runs:
+            assert (row["lr"], row["weight_decay"]) == (best["lr"], best["weight_decay"])
+            assert 0 <= row["test_mAP"] <= 1
+        assert [tuple(scores.shape) for scores in result.scores] == [(8, 4), (8, 4)]
+
+
+def test_only_the_seeds_of_the_best_point_read_the_test_split(finished):
+    done, spy, _, _ = finished
+    read = [loader[1:] for loader in spy.loaders if loader[0] == "test"]
+    assert read == [(r["lr"], r["weight_decay"], r["seed"]) for result in done.results for r in result.runs]
+    assert sum(loader[0] == "val" for loader in spy.loaders) == spy.fits
+
+
+def test_stored_scores_give_the_reported_metrics(finished, photos):
+    done, _, _, _ = finished
+    from sklearn.metrics import average_precision_score
+
+    targets = photos.split("test").targets
+    assert (done.targets.numpy() == targets).all()
+    for result in done.results:
+        for row, scores in zip(result.runs, result.scores, strict=True):
+            expected = average_precision_score(targets, scores.numpy(), average="macro")
+            assert row["test_mAP"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_graph_is_counted_from_the_training_split(finished, photos):
+    train = photos.split("train")
+    expected = label_graph(train.targets, train.label_names, embeddings="random")
+    for key in ("x", "edge_index", "edge_weight"):
+        assert torch.equal(finished[0].graph[key], expected[key])
+    everything = label_graph(photos.targets, photos.label_names, embeddings="random")
+    assert not torch.equal(expected.edge_weight, everything.edge_weight), "else this test shows nothing"
+
+
+def test_a_second_call_trains_nothing(finished, photos, monkeypatch):
+    done, _, output, models = finished
+    spy = Spy(monkeypatch)
+    again = run(photos, output, models, controls=True)
+    assert spy.fits == 0
+    assert spy.loaders == []
+    assert results(again) == results(done)
+    assert again.table().row_count == 9
+
+
+def test_more_trials_and_seeds_take_over_what_is_there(finished, photos, monkeypatch):
+    done, _, output, models = finished
+    spy = Spy(monkeypatch)
+    more = run(photos, output, models[:1], protocol=replace(QUICK, trials=3, seeds=3))
+    assert results(more)[:2] == results(done)[:2]
+    assert spy.fits in (2, 4), "one trial and one seed; all three seeds where the new point is the best"
+
+
+def test_best_model_loads_and_predicts(finished, photos):
+    done, _, output, _ = finished
+    model = zoo.load(output / "best_model")
+    assert model.label_names == photos.label_names
+    assert model.notes["run"]["entry"] == done.winner.name
+    scores = evaluate(model, photos.split("test"), workers=0, progress=False).scores
+    torch.testing.assert_close(scores, done.winner.scores[0], atol=1e-5, rtol=1e-4)
+    (labels,) = model.predict(photos.images[0], top_k=2)
+    assert set(labels) < set(photos.label_names)
+
+
+def test_controls_are_made_from_the_graph(photos, tmp_path, monkeypatch):
+    """Each entry is given its own graph: shuffled anew by every seed, the identity always the same."""
+    seen = []
+    assemble = comparison.assemble
+
+    def spy(backbone, head, graph, **options):
+        seen.append((graph.recipe.get("control", "real"), graph.edge_index, graph.x))
+        return assemble(backbone, head, graph, **options)
+
+    monkeypatch.setattr(comparison, "assemble", spy)
+    protocol = replace(QUICK, trials=1, epochs=1)
+    done = run(photos, tmp_path, TWO[1:], protocol=protocol, controls=True)
+    assert {name for name, _, _ in seen} == {"real", "identity", "shuffled", "random_vectors"}
+    vectors = [x for name, _, x in seen if name == "random_vectors"]
+    for seed in (0, 1):
+        expected = control(done.graph, "random_vectors", seed).x
+        assert any(torch.equal(x, expected) for x in vectors)
+    assert all(
+        torch.equal(x, done.graph.x) for name, _, x in seen if name in ("identity", "shuffled", "real")
+    )
+    assert all(edges.shape == (2, 4) for name, edges, _ in seen if name == "identity")
+
+
+# --- honesty -----------------------------------------------------------------------------------------------
+
+
+def test_test_targets_decide_nothing(finished, photos, tmp_path):
+    """With every test label turned around, all that is chosen stays: points, winner, baseline, graph, model."""
+    done, _, _, models = finished
+    targets = photos.targets.copy()
+    targets[photos.splits == "test"] = 1 - targets[photos.splits == "test"]
+    turned = run(replace(photos, targets=targets), tmp_path, models)
+    before = {result.name: result for result in done.results}
+    for result in turned.results:
+        pairs = zip(
+            result.trials + result.runs, before[result.name].trials + before[result.name].runs, strict=True
+        )
+        for row, old in pairs:
+            assert row["val_mAP"] == old["val_mAP"]
+            assert (row["lr"], row["weight_decay"]) == (old["lr"], old["weight_decay"])
+        assert result.values() != before[result.name].values()
+    assert turned.winner.name == done.winner.name
+    assert turned.baseline.name == done.baseline.name
+    assert torch.equal(turned.graph.edge_weight, done.graph.edge_weight)
+    states = (zoo.load(folder / "best_model").state_dict() for folder in (tmp_path, finished[2]))
+    assert all(torch.equal(a, b) for a, b in zip(*(state.values() for state in states), strict=True))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("killed"), KeyboardInterrupt()])
+def test_killed_and_resumed_equals_uninterrupted_in_another_place(photos, tmp_path, monkeypatch, error):
+    """Two fresh caches and folders, one of them stopped in its sixth run and started again."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache 1"))
+    whole = run(photos, tmp_path / "whole")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache 2"))
+    torch.manual_seed(4711)  # the caller's random state is none of its business
+    with monkeypatch.context() as patch:
+        Spy(patch, stop_at=6, error=error)
+        with pytest.raises(type(error)):
+            run(photos, tmp_path / "resumed")
+    assert len(list((tmp_path / "resumed" / "runs").glob("*.json"))) == 5
+    assert not (tmp_path / "resumed" / "report.md").exists()
+    spy = Spy(monkeypatch)
+    resumed = run(photos, tmp_path / "resumed")
+    assert spy.fits == 3
+    assert results(resumed) == results(whole)
+    for one, other in zip(resumed.results, whole.results, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.scores, other.scores, strict=True))
+
+
+def test_a_run_stopped_while_it_is_written_counts_for_nothing(photos, tmp_path, monkeypatch):
+    protocol = replace(QUICK, trials=1, seeds=1, epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(photos, tmp_path, TWO[:1], protocol=protocol)
+    spy = Spy(monkeypatch)
+    run(photos, tmp_path, TWO[:1], protocol=protocol)
+    assert spy.fits == 2
+
+
+def test_a_run_that_diverges_loses_and_ends_nothing(photos, tmp_path):
+    protocol = Protocol(
+        trials=2, seeds=1, epochs=2, embeddings="random", lr=(1e30, 1e38), weight_decay=(1e30, 1e38)
+    )
+    done = run(photos, tmp_path, protocol=protocol)
+    assert all(0 <= value <= 1 for result in done.results for value in result.values())
+    assert all(scores.isfinite().all() for result in done.results for scores in result.scores)
+
+
+# --- whole models ------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_trains_the_backbone_and_repeats(photos, tmp_path):
+    protocol = Protocol(
+        trials=1, seeds=2, epochs=1, batch_size=16, embeddings="random", freeze_backbone=False
+    )
+    first = run(photos, tmp_path / "1", TWO[1:], protocol=protocol)
+    torch.manual_seed(4711)
+    assert results(run(photos, tmp_path / "2", TWO[1:], protocol=protocol)) == results(first)
+    model = zoo.load(tmp_path / "1" / "best_model")
+    scores = evaluate(model, photos.split("test"), workers=0, progress=False).scores
+    torch.testing.assert_close(scores, first.results[0].scores[0], atol=1e-5, rtol=1e-4)
+    torch.manual_seed(0)
+    fresh = zoo.build(TWO[1].partition(":")[0], first.graph, widths=[16]).backbone.state_dict()
+    trained = model.backbone.state_dict()
+    assert any(not torch.equal(fresh[key], trained[key]) for key in fresh if key.endswith("weight"))
+    assert not torch.equal(first.results[0].scores[0], first.results[0].scores[1])
+
+
+# --- what makes a run another run --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change", [{"epochs": 1}, {"batch_size": 4}, {"threshold": 0.9}, {"loss": "softmargin"}]
+)
+def test_another_protocol_is_another_run(finished, photos, monkeypatch, change):
+    _, _, output, _ = finished
+    spy = Spy(monkeypatch)
+    run(photos, output, [f"linear-{BACKBONE}"], protocol=replace(QUICK, trials=1, seeds=1, **change))
+    assert spy.fits == 2
+
+
+def test_another_file_of_weights_is_another_run(photos, tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    weights = zoo.build(f"linear-{BACKBONE}", ["a"]).backbone.model.state_dict()
+    spy = Spy(monkeypatch)
+    counts = []
+    for factor in (1.0, 1.0, 0.5):
+        scaled = {k: v * factor if v.is_floating_point() else v for k, v in weights.items()}
+        save_file(scaled, tmp_path / "weights.safetensors")
+        compare(
+            photos,
+            TWO[:1],
+            protocol=replace(QUICK, trials=1, seeds=1, epochs=1),
+            pretrained=tmp_path / "weights.safetensors",
+            output=tmp_path / "out",
+            workers=0,
+        )
+        counts.append(spy.fits)
+    assert counts == [2, 2, 4]
+
+
+OWN_HEAD = """
+from zoo.heads import HEADS
+from zoo.heads.linear import LinearHead
+
+class Scaled(LinearHead):
+    def classify(self, features):
+        return {factor} * super().classify(features)
+
+HEADS["scaled"] = Scaled
+"""
+
+
+def test_a_changed_head_of_ones_own_is_another_run(photos, tmp_path, monkeypatch):
+    import sys
+
+    file, spy, counts = tmp_path / "my_head.py", Spy(monkeypatch), []
+    monkeypatch.setitem(comparison.HEADS, "scaled", None)  # and take it out again afterwards
+    for factor in (1.0, 1.0, 5.0):
+        file.write_text(OWN_HEAD.format(factor=factor))
+        sys.modules.pop("zoo_import_my_head", None)
+        import_module_file(file)
+        protocol = replace(QUICK, trials=1, seeds=1, epochs=1)
+        run(photos, tmp_path / "out", [f"scaled-{BACKBONE}"], protocol=protocol)
+        counts.append(spy.fits)
+    sys.modules.pop("zoo_import_my_head")
+    assert counts == [2, 2, 4]
+
+
+# --- the words of errors -----------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_compared(photos, tmp_path):
+    with pytest.raises(InputError, match="no model to compare"):
+        run(photos, tmp_path, [])
+    with pytest.raises(InputError, match=r"unknown head 'mlgnc'\. Did you mean mlgcn"):
+        run(photos, tmp_path, ["mlgnc-resnet18"])
+    with pytest.raises(InputError, match=r"unknown conv 'GATCov'\. Did you mean GATConv"):
+        run(photos, tmp_path, [f"mlgcn-{BACKBONE}:conv=GATCov"])
+    with pytest.raises(InputError, match=r"no such file of weights"):
+        compare(photos, TWO, pretrained=tmp_path / "none.safetensors", output=tmp_path)
+    lacking = replace(photos, splits=np.where(photos.splits == "val", "train", photos.splits))
+    with pytest.raises(InputError, match="colours has no images in split 'val': train 24, val 0, test 8"):
+        run(lacking, tmp_path)
+    negative = photos.targets.copy()
+    negative[photos.splits == "test"] = 0
+    with pytest.raises(InputError, match="colours: no image of split 'test' is positive for any label"):
+        run(replace(photos, targets=negative), tmp_path)
+
+
+# --- the report --------------------------------------------------------------------------------------------
+
+
+def test_the_folder_holds_the_report(finished, photos):
+    done, _, output, _ = finished
+    with open(output / "results.csv", newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["entry"] for row in rows} == {result.name for result in done.results}
+    for row in rows:
+        assert row["fingerprint"] == photos.fingerprint()
+        assert row["torch"] == torch.__version__
+        assert float(row["mAP"]) == pytest.approx(
+            np.mean([r["test_mAP"] for r in done_runs(done, row)]), abs=1e-6
+        )
+        assert math.isfinite(float(row["mAP_half_width"]))
+    with open(output / "trials.csv", newline="", encoding="utf-8") as stream:
+        assert len(list(csv.DictReader(stream))) == 9 * QUICK.trials
+    report = (output / "report.md").read_text(encoding="utf-8")
+    assert done.verdict() in report
+    assert len(zoo.load_graph(output / "label_graph.json").label_names) == 4
+    for file in (output / "runs").glob("*.json"):
+        assert json.loads(file.read_text())["run"] == file.stem
+
+
+def done_runs(done, row):
+    return next(result.runs for result in done.results if result.name == row["entry"])

@@ -1,0 +1,572 @@
+"""Whole models: names, every head on every backbone layout, prediction, folding, saving and loading."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from conftest import BACKBONES, COLOURS
+from PIL import Image
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+import zoo
+from zoo.backbones import Backbone, resolve
+from zoo.convs import CONVS
+from zoo.graph import unlinked_labels
+from zoo.heads import HEADS, Head, list_heads
+from zoo.heads.linear import LinearHead
+from zoo.label_spaces import label_space
+from zoo.lookup import InputError
+from zoo.model import CONFIG, WEIGHTS, MultiLabelClassifier, assemble, build, list_models, load, split_name
+
+SIZE = 64  # pixels; smaller than the models' own 160, so that all is fast
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def backbones() -> dict[str, Backbone]:
+    return {name: Backbone(name, img_size=SIZE).eval() for name in BACKBONES}
+
+
+@pytest.fixture
+def model(colour_graph: Data) -> MultiLabelClassifier:
+    return build("mlgcn-test_efficientnet", colour_graph, img_size=32, widths=(16,)).eval()
+
+
+def perturb(module: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+
+
+# --- every head on every layout ------------------------------------------------------------------------------
+
+every_pair = pytest.mark.parametrize(("head", "backbone"), [(h, b) for h in list_heads() for b in BACKBONES])
+
+
+@every_pair
+def test_logits_and_gradients(head, backbone, backbones):
+    graph = label_space("voc2007")
+    model = assemble(backbones[backbone], head, graph)
+    assert model.name == f"{head}-{backbone}"
+    logits = model(torch.randn(2, 3, SIZE, SIZE))
+    assert logits.shape == (2, 20)
+    assert model.label_names == graph.label_names
+    (logits * torch.randn_like(logits)).sum().backward()
+    for name, parameter in model.head.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+@every_pair
+def test_saved_and_loaded_logits_are_equal_to_the_bit(head, backbone, backbones, tmp_path):
+    model = assemble(backbones[backbone], head, label_space("voc2007")).eval()
+    perturb(model.head)
+    images = torch.randn(2, 3, SIZE, SIZE)
+    copy = load(model.save(tmp_path / "model")).eval()
+    assert torch.equal(copy(images), model(images))
+    assert (copy.name, copy.label_names, copy.recipe) == (model.name, model.label_names, model.recipe)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_exports(backbone, backbones, colour_graph):
+    """With one head; tests of the heads export each of them on the channels of each of these backbones."""
+    model = assemble(backbones[backbone], "mlgcn", colour_graph).eval()
+    images = torch.randn(2, 3, SIZE, SIZE)
+    program = torch.export.export(model, (images,))
+    torch.testing.assert_close(program.module()(images), model(images), atol=1e-5, rtol=1e-4)
+
+
+def test_forward_is_the_head_on_the_backbone(model):
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(model(images), model.head(model.backbone(images)))
+
+
+# --- building by name ----------------------------------------------------------------------------------------
+
+
+def test_the_readme_model_builds_without_arguments():
+    with torch.device("meta"):
+        backbone = Backbone("resnext50")
+    model = assemble(backbone, "mlgcn", label_space("coco2014"))
+    assert model.name == "mlgcn-resnext50_32x4d"
+    assert model.head.classifiers().shape == (80, 2048)
+    assert model.recipe["threshold"] == 0.1
+
+
+def test_coco_is_the_default_label_space():
+    model = build("mlgcn-test_efficientnet")
+    assert len(model.label_names) == 80
+    assert {"person", "dog", "toothbrush"} <= set(model.label_names)
+    assert model(torch.randn(1, 3, 64, 64)).shape == (1, 80)
+
+
+def test_labels_in_four_ways(colour_graph):
+    by_name = build("linear-test_efficientnet", "voc2007")
+    assert by_name.label_names == label_space("voc2007").label_names
+    by_graph = build("linear-test_efficientnet", colour_graph)
+    assert by_graph.label_names == COLOURS
+    assert by_graph.recipe["embeddings"] == "random"
+    for names in (("dog", "cat"), ["dog", "cat"], iter(["dog", "cat"])):
+        model = build("linear-test_efficientnet", names)
+        assert model.label_names == ["dog", "cat"]
+        assert model.recipe == {}
+
+
+def test_a_graph_of_ones_own_needs_no_recipe_but_is_checked(colour_graph):
+    graph = Data(**{k: v for k, v in colour_graph.to_dict().items() if k != "recipe"})
+    assert build("mlgcn-test_efficientnet", graph).recipe == {}
+    graph.edge_index = graph.edge_index + 1
+    with pytest.raises(InputError, match=r"not a label graph: edge_index must lie in 0\.\.2"):
+        build("mlgcn-test_efficientnet", graph)
+
+
+def test_aliases_and_tags():
+    assert split_name("mlgcn-resnext50") == ("mlgcn", "resnext50_32x4d")
+    assert split_name("sgc-convnext_tiny.fb_in22k") == ("sgc", "convnext_tiny.fb_in22k")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "mlgnc-resnext50",
+            r"unknown head 'mlgnc'\. Did you mean mlgcn\? Known: gat, linear, mlgcn, mlp, sgc",
+        ),
+        ("mlgcn-resnext5", r"unknown backbone 'resnext5'\. Did you mean resnext50"),
+        ("mlgcn-resnet50.a1_in2k", r"unknown pretrained tag of resnet50 'a1_in2k'\. Did you mean a1_in1k"),
+        ("resnext50", r"is <head>-<timm name>, such as 'linear-resnext50'; 'resnext50' has no hyphen"),
+        ("mlgcn", r"such as 'mlgcn-resnext50'; 'mlgcn' has no hyphen"),
+        ("", "has no hyphen"),
+        ("mlgcn-", "unknown backbone ''"),
+    ],
+)
+def test_names_that_are_wrong(name, message):
+    with pytest.raises(InputError, match=message):
+        build(name)
+
+
+def test_options_and_label_spaces_that_are_wrong(colour_graph):
+    with pytest.raises(InputError, match=r"unknown option of head 'mlgcn' 'pooing'\. Did you mean pooling\?"):
+        build("mlgcn-test_efficientnet", colour_graph, pooing="avg")
+    with pytest.raises(InputError, match=r"unknown label space 'voc2017'\. Did you mean voc2007\?"):
+        build("mlgcn-test_efficientnet", "voc2017")
+    with pytest.raises(InputError, match="a graph head needs label vectors, and this label space has none"):
+        build("mlgcn-test_efficientnet", ["dog", "cat"])
+    with pytest.raises(InputError, match="dog"):
+        build("linear-test_efficientnet", ["dog", "dog"])
+
+
+class TwoThirds(nn.Module):
+    """A convolution of a user's own."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_channels, out_channels)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+        messages = self.linear(x)[edge_index[0]] * edge_weight[:, None] * 2 / 3
+        return torch.zeros(len(x), messages.size(1)).index_add(0, edge_index[1], messages)
+
+
+def test_a_conv_of_ones_own(colour_graph, tmp_path, monkeypatch):
+    model = build("mlgcn-test_efficientnet", colour_graph, conv=TwoThirds, widths=(16,)).eval()
+    images = torch.randn(1, 3, 32, 32)
+    assert model(images).shape == (1, 3)
+    with pytest.raises(
+        InputError, match=r"cannot be saved.*A conv of your own needs a name: zoo\.convs\.CONVS"
+    ):
+        model.save(tmp_path / "model")
+    assert not (tmp_path / "model" / CONFIG).exists()
+    assert "TwoThirds" in model.fold().notes["folded_from"]["conv"]
+
+    monkeypatch.setitem(CONVS, "mine", TwoThirds)
+    model = build("mlgcn-test_efficientnet", colour_graph, conv="mine", widths=(16,)).eval()
+    assert torch.equal(load(model.save(tmp_path / "model")).eval()(images), model(images))
+
+
+def test_a_head_of_ones_own(tmp_path, monkeypatch):
+    class TwiceHead(LinearHead):
+        def classify(self, features: Tensor) -> Tensor:
+            return 2 * super().classify(features)
+
+    monkeypatch.setitem(HEADS, "mine", TwiceHead)
+    model = build("mine-test_efficientnet", ["dog", "cat"], pooling="max").eval()
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(load(model.save(tmp_path)).eval()(images), model(images))
+    assert "mine-resnet50" in list_models("mine-*")
+    monkeypatch.delitem(HEADS, "mine")
+    with pytest.raises(InputError, match="unknown head 'mine'"):
+        load(tmp_path)
+
+
+def test_list_models():
+    names = list_models()
+    assert len(names) == len(set(names)) == len(list_heads()) * len(list_models("linear-*"))
+    assert list_models("*gcn-resnext50") == ["mlgcn-resnext50"]
+    assert set(list_models("*gcn-resnext*")) >= {"mlgcn-resnext50_32x4d", "mlgcn-resnext101_32x8d"}
+    assert list_models("sgc-test_vit?") == [f"sgc-test_vit{i}" for i in (2, 3, 4)]
+    assert list_models("nothing*") == []
+    for name in list_models("*-test_*"):
+        head, backbone = split_name(name)
+        assert (head in HEADS, resolve(backbone)) == (True, backbone)
+
+
+# --- prediction ----------------------------------------------------------------------------------------------
+
+
+class ColourBackbone(Backbone):
+    """The image itself as the feature map, on a scale where the sigmoid is easily told."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.name, self.scale = "colours", nn.Parameter(torch.tensor(1.0))
+
+    def transform(self):
+        return lambda image: torch.from_numpy(np.asarray(image).transpose(2, 0, 1) / 25.5 - 5).float()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scale * images
+
+
+class ColourHead(Head):
+    """Perfect for labels that are the channels."""
+
+    def __init__(self) -> None:
+        super().__init__(3, unlinked_labels(COLOURS), pooling="avg")
+
+    def classify(self, features: Tensor) -> Tensor:
+        return features
+
+
+@pytest.fixture
+def perfect() -> MultiLabelClassifier:
+    return MultiLabelClassifier(ColourBackbone(), ColourHead(), name="perfect", options={}, recipe={})
+
+
+def score(level: int) -> float:
+    return 1 / (1 + np.exp(-(level / 25.5 - 5)))
+
+
+ORANGE = (250, 150, 10)
+
+
+def test_predict_takes_images_in_every_form(perfect, tmp_path):
+    picture = Image.new("RGB", (8, 6), ORANGE)
+    picture.save(tmp_path / "orange.png")
+    pixels = np.asarray(picture)
+    normalised = perfect.backbone.transform()(picture)
+    expected = {"red": pytest.approx(score(250)), "green": pytest.approx(score(150))}
+    for image in (tmp_path / "orange.png", str(tmp_path / "orange.png"), picture, pixels, normalised):
+        assert perfect.predict(image) == [expected]
+        assert perfect.predict([image]) == [expected]
+        assert perfect.predict(iter([image, image])) == [expected, expected]
+    assert perfect.predict(torch.stack([normalised] * 3)) == [expected] * 3
+    assert perfect.predict(np.stack([pixels] * 3)) == [expected] * 3
+    assert perfect.predict([picture, pixels, normalised, tmp_path / "orange.png"]) == [expected] * 4
+    assert perfect.predict(normalised.double()) == [expected]
+    assert perfect.predict([]) == []
+
+
+def test_predict_turns_other_modes_into_rgb(perfect):
+    assert list(perfect.predict(Image.new("L", (4, 4), 255))[0]) == COLOURS
+    assert list(perfect.predict(Image.new("RGBA", (4, 4), (255, 0, 0, 0)))[0]) == COLOURS, (
+        "white shows through"
+    )
+
+
+def test_threshold_and_top_k(perfect):
+    picture = Image.new("RGB", (4, 4), (100, 250, 160))
+    assert list(perfect.predict(picture, top_k=3)[0]) == ["green", "blue", "red"], "best first"
+    assert list(perfect.predict(picture, top_k=1)[0]) == ["green"]
+    assert list(perfect.predict(picture, top_k=99)[0]) == ["green", "blue", "red"]
+    assert list(perfect.predict(picture)[0]) == ["green", "blue"]
+    assert list(perfect.predict(picture, threshold=0)[0]) == ["green", "blue", "red"]
+    assert perfect.predict(picture, threshold=1) == [{}]
+    assert list(perfect.predict(picture, threshold=0.999, top_k=2)[0]) == ["green", "blue"]
+    at_the_threshold = perfect.predict(picture)[0]["blue"]
+    assert "blue" in perfect.predict(picture, threshold=at_the_threshold)[0]
+    with pytest.raises(InputError, match="top_k must be at least 1, not 0"):
+        perfect.predict(picture, top_k=0)
+
+
+def test_equal_scores_keep_the_order_of_the_labels(perfect):
+    assert list(perfect.predict(Image.new("RGB", (4, 4), (200, 200, 200)))[0]) == COLOURS
+
+
+def test_batches_do_not_matter(model):
+    images = torch.randn(5, 3, 32, 32)
+    whole = model.scores(images)
+    assert whole.shape == (5, 3)
+    torch.testing.assert_close(whole, model(images).sigmoid(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(model.scores(images, batch_size=2), whole, atol=1e-5, rtol=0)
+    assert model.scores([]).shape == (0, 3)
+
+
+def test_predict_leaves_the_mode_alone_and_does_not_train(model, colours):
+    model.train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    first = model.predict(colours.images[:4], top_k=3)
+    assert model.training
+    assert model.predict(colours.images[:4], top_k=3) == first, "dropout and batch statistics are off"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    model.eval()
+    model.predict(colours.images[0])
+    assert not model.training
+
+
+def test_predict_in_half_precision(model):
+    assert model.bfloat16().scores(torch.randn(1, 3, 32, 32)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4, 3)), r"cannot read an image from ndarray float64 \(4, 4, 3\)"),
+        (np.zeros((3, 4, 4), np.uint8), r"from ndarray uint8 \(3, 4, 4\).*uint8 array \(H, W, 3\)"),
+        (np.zeros((4, 4), np.uint8), r"from ndarray uint8 \(4, 4\)"),
+        (torch.zeros(3, 4, 4, dtype=torch.uint8), r"from Tensor torch\.uint8 \(3, 4, 4\)"),
+        (torch.zeros(4, 4, 3), r"from Tensor torch\.float32 \(4, 4, 3\)"),
+        ([3], "cannot read an image from int"),
+        (3, "unknown kind of image 'int'. Known: PIL image, float tensor, path, uint8 array"),
+        (None, "unknown kind of image 'NoneType'"),
+        ([torch.zeros(3, 4, 4), torch.zeros(3, 8, 8)], r"must be of one size, not \[\(4, 4\), \(8, 8\)\]"),
+    ],
+)
+def test_what_is_no_image(perfect, image, message):
+    with pytest.raises(InputError, match=message):
+        perfect.predict(image)
+
+
+def test_files_that_are_no_images(perfect, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.jpg: no such image file"):
+        perfect.predict(tmp_path / "nowhere.jpg")
+    (tmp_path / "text.jpg").write_text("not a picture")
+    good = tmp_path / "good.png"
+    Image.new("RGB", (4, 4)).save(good)
+    with pytest.raises(InputError, match=r"text\.jpg does not decode as an image"):
+        perfect.predict([good, tmp_path / "text.jpg"])
+
+
+def test_wrong_size_for_a_model_of_fixed_size(colour_graph):
+    model = build("mlgcn-test_vit", colour_graph)
+    with pytest.raises(InputError, match=r"takes images of 160 x 160 pixels .* not 96 x 96"):
+        model.predict(torch.zeros(3, 96, 96))
+
+
+# --- folding -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in list_heads() if name != "mlp"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_folding_keeps_the_logits(name, bias, backbones, colour_graph):
+    model = assemble(backbones["test_mambaout"], name, colour_graph, pooling="gem", bias=bias).eval()
+    perturb(model.head)
+    images = torch.randn(4, 3, SIZE, SIZE)
+    folded = model.fold()
+    torch.testing.assert_close(folded(images), model(images), atol=1e-5, rtol=0)
+    assert folded.name == "linear-test_mambaout"
+    assert folded.label_names == model.label_names
+
+
+def test_a_folded_model_remembers_what_it_was(model, tmp_path):
+    model.notes["thresholds"] = [0.1, 0.2, 0.3]
+    folded = model.fold()
+    origin = folded.notes["folded_from"]
+    assert origin["name"] == "mlgcn-test_efficientnet"
+    assert origin["widths"] == "(16,)"
+    assert origin["threshold"] == 0.1
+    assert "folded_from" not in model.notes
+    assert folded.notes["thresholds"] == [0.1, 0.2, 0.3]
+
+    images = torch.randn(2, 3, 32, 32)
+    copy = load(folded.save(tmp_path)).eval()
+    assert torch.equal(copy(images), folded(images))
+    assert copy.notes == folded.notes
+    assert copy.fold().notes["folded_from"] == origin, "folding again must not forget it"
+
+
+def test_a_folded_model_keeps_its_dropout_when_saved(colour_graph, tmp_path):
+    model = build("mlgcn-test_efficientnet", colour_graph, dropout=0.3, bias=True, pooling="gem")
+    head = load(model.fold().save(tmp_path)).head
+    assert (head.dropout.p, head.pooling, head.linear.bias is not None) == (0.3, "gem", True)
+
+
+def test_heads_that_do_not_fold(backbones, colour_graph):
+    with pytest.raises(InputError, match=r"MLPHead reasons about each image.*can: gat, linear, mlgcn, sgc"):
+        assemble(backbones["test_vit"], "mlp", colour_graph).fold()
+
+
+# --- saving and loading --------------------------------------------------------------------------------------
+
+
+def test_everything_travels(colour_graph, tmp_path):
+    options = {
+        "conv": "TAGConv",
+        "widths": (16, 8),
+        "hops": 3,
+        "pooling": "gem",
+        "dropout": 0.2,
+        "bias": True,
+    }
+    model = build("mlgcn-test_vit_relpos", colour_graph, img_size=(96, 64), **options)
+    model.notes = {"mAP": 0.5, "thresholds": [0.1, 0.2, 0.3], "nested": {"a": None}}
+    model.backbone.data_config["mean"] = [0.1, 0.2, 0.3]
+    directory = model.save(tmp_path / "deep" / "model")
+    assert sorted(file.name for file in directory.iterdir()) == [CONFIG, WEIGHTS]
+
+    copy = load(directory)
+    assert copy.notes == model.notes
+    assert copy.recipe == model.recipe
+    assert copy.backbone.img_size == (96, 64)
+    assert copy.backbone.data_config == model.backbone.data_config
+    assert torch.equal(copy.head.edge_index, model.head.edge_index)
+    assert len(copy.head.convs) == 3
+    assert copy.head.convs[0].conv.K == 3
+    assert (copy.head.pooling, copy.head.dropout.p) == ("gem", 0.2)
+    assert load(copy.save(tmp_path / "again")).options == json.loads(json.dumps(model.options))
+    config = json.loads((directory / CONFIG).read_text())
+    assert config["versions"]["zoo"] == zoo.__version__
+
+
+def test_saving_replaces_what_was_there(model, tmp_path):
+    model.save(tmp_path)
+    perturb(model)
+    model.save(str(tmp_path))
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(load(str(tmp_path)).eval()(images), model(images))
+
+
+def test_saves_channels_last(model, tmp_path):
+    model.to(memory_format=torch.channels_last)
+    images = torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(load(model.save(tmp_path)).eval()(images), model(images), atol=1e-5, rtol=1e-4)
+
+
+def test_notes_that_are_no_json(model, tmp_path):
+    model.notes["scores"] = torch.zeros(2)
+    with pytest.raises(InputError, match=r"options and notes must be JSON: .*Tensor"):
+        model.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
+def test_a_file_is_missing(file, model, tmp_path):
+    model.save(tmp_path)
+    (tmp_path / file).unlink()
+    with pytest.raises(InputError, match=rf"no saved model there \({file} is missing\)"):
+        load(tmp_path)
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(InputError, match="nowhere: no saved model there"):
+        load(tmp_path / "nowhere")
+
+
+def edit_config(directory: Path, **changes: object) -> None:
+    config = json.loads((directory / CONFIG).read_text()) | changes
+    config = {key: value for key, value in config.items() if value != "delete"}
+    (directory / CONFIG).write_text(json.dumps(config))
+
+
+def test_damaged_files(model, tmp_path):
+    model.save(tmp_path)
+    config, weights = (tmp_path / CONFIG).read_text(), (tmp_path / WEIGHTS).read_bytes()
+    for text in (config[:-20], "", "\x00\x01"):
+        (tmp_path / CONFIG).write_text(text)
+        with pytest.raises(InputError, match="the saved model is damaged"):
+            load(tmp_path)
+    (tmp_path / CONFIG).write_text(config)
+    for content in (weights[:100], weights[:-4], b"", b"\xff" * 1000):
+        (tmp_path / WEIGHTS).write_bytes(content)
+        with pytest.raises(InputError, match="the saved model is damaged"):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["name", "options", "label_names", "recipe", "img_size", "input", "notes"])
+def test_a_config_that_lacks_something(key, model, tmp_path):
+    edit_config(model.save(tmp_path), **{key: "delete"})
+    with pytest.raises(InputError, match=rf"config\.json: the saved model is damaged \({key} missing\)"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("version", [2, None, "1"])
+def test_unknown_formats(version, model, tmp_path):
+    edit_config(model.save(tmp_path), format=version)
+    with pytest.raises(InputError, match=rf"config\.json: format {version!r}; this version reads 1"):
+        load(tmp_path)
+    (tmp_path / CONFIG).write_text("[]")
+    with pytest.raises(InputError, match="format 'list'; this version reads 1"):
+        load(tmp_path)
+
+
+def test_weights_of_another_model(model, colour_graph, tmp_path):
+    model.save(tmp_path / "a")
+    build("mlgcn-test_efficientnet", colour_graph, widths=(8,)).save(tmp_path / "b")
+    build("linear-test_vit", colour_graph).save(tmp_path / "c")
+    (tmp_path / "a" / WEIGHTS).write_bytes((tmp_path / "b" / WEIGHTS).read_bytes())
+    with pytest.raises(
+        InputError,
+        match=r"weights of another model.*convs\.0\.conv\.lin\.weight is \(8, 300\) instead of \(16, 300\)",
+    ):
+        load(tmp_path / "a")
+    (tmp_path / "a" / WEIGHTS).write_bytes((tmp_path / "c" / WEIGHTS).read_bytes())
+    with pytest.raises(InputError):
+        load(tmp_path / "a")
+    (tmp_path / "c" / WEIGHTS).write_bytes((tmp_path / "b" / WEIGHTS).read_bytes())
+    with pytest.raises(
+        InputError, match=r"model\.safetensors: these are the weights of another model: \d+ missing"
+    ):
+        load(tmp_path / "c")
+
+
+def test_a_graph_in_the_weights_that_is_none(model, tmp_path):
+    model.save(tmp_path)
+    tensors = safetensors.torch.load_file(tmp_path / WEIGHTS)
+    tensors["head.edge_index"] = tensors["head.edge_index"] + 2
+    safetensors.torch.save_file(tensors, tmp_path / WEIGHTS)
+    with pytest.raises(InputError, match="not a label graph"):
+        load(tmp_path)
+
+
+def test_the_options_of_a_file_reach_the_head_alone(model, tmp_path):
+    edit_config(model.save(tmp_path), options={"pretrained": True})
+    with pytest.raises(InputError, match="unknown option of head 'mlgcn' 'pretrained'"):
+        load(tmp_path)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_never_unpickles(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model.save("model")
+    for file in (WEIGHTS, CONFIG):
+        content = Path("model", file).read_bytes()
+        Path("model", file).write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(InputError, match="the saved model is damaged"):
+            load("model")
+        torch.save({"state_dict": Bomb()}, Path("model", file))
+        with pytest.raises(InputError, match="the saved model is damaged"):
+            load("model")
+        Path("model", file).write_bytes(content)
+    assert not Path("exploded").exists()
+
+
+def test_plain_labels_load_again(tmp_path):
+    model = build("mlp-test_efficientnet", ["Ωμέγα", 'a "b"', "c, d"], widths=(8,))
+    assert load(model.save(tmp_path)).label_names == ["Ωμέγα", 'a "b"', "c, d"]
+    assert unlinked_labels(model.label_names).x is None
