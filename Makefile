@@ -11,7 +11,7 @@ demo: .venv/demo
 	$(BIN)/zoo compare --output $(DEMO_OUTPUT)
 
 test: .venv/dev lint
-	$(BIN)/pytest -q
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q
 
 lint: .venv/dev
 	$(BIN)/ruff check .

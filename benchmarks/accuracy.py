@@ -19,17 +19,17 @@ from rich.console import Console
 
 import zoo
 from zoo.comparison import Protocol
-from zoo.entry import BACKBONE, DEFAULT_HEADS
+from zoo.entry import BACKBONE, DEFAULT_HEADS, split_names
 from zoo.lookup import InputError
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def entries(heads: list[str], backbones: list[str]) -> list[str]:
+def entries(heads: str, backbones: str) -> list[str]:
     """Every head on every backbone: ``mlgcn:conv=GATConv`` and ``resnet18`` make ``mlgcn-resnet18:conv=GATConv``."""
     names = []
-    for backbone in backbones:
-        for head in heads:
+    for backbone in backbones.split(","):
+        for head in split_names(heads):
             name, colon, options = head.partition(":")
             names.append(f"{name}-{backbone}{colon}{options}")
     return names
@@ -42,6 +42,7 @@ def accuracy(
     protocol: Protocol = Protocol(),  # noqa: B008 (frozen, and jsonargparse reads the default)
     output: str = "runs/accuracy",
     results: str = str(RESULTS),
+    pretrained: bool | str = True,
     workers: int = 2,
 ) -> None:
     """Runs the grid.
@@ -53,6 +54,7 @@ def accuracy(
         protocol: search, seeds and training, the same for all.
         output: where reports and finished runs are kept.
         results: where the tables are kept.
+        pretrained: the backbones' weights: true (timm's), false, or a file.
         workers: processes that read images.
     """
     console = Console()
@@ -60,15 +62,18 @@ def accuracy(
         dataset = zoo.open_dataset(source)
         comparison = zoo.compare(
             dataset,
-            entries(heads.split(","), backbones.split(",")),
+            entries(heads, backbones),
             protocol=protocol,
+            pretrained=pretrained,
             output=Path(output) / dataset.name,
             workers=workers,
         )
         console.print(comparison.table(), comparison.verdict(), sep="\n")
         Path(results).mkdir(parents=True, exist_ok=True)
         for kind in ("results", "trials"):
-            shutil.copy(Path(output) / dataset.name / f"{kind}.csv", Path(results) / f"{dataset.name}_{kind}.csv")
+            shutil.copy(
+                Path(output) / dataset.name / f"{kind}.csv", Path(results) / f"{dataset.name}_{kind}.csv"
+            )
 
 
 if __name__ == "__main__":

@@ -18,16 +18,23 @@ def rows(data: str) -> list[dict[str, str]]:
 
 def table(data: str) -> str:
     """One data set: every entry."""
-    lines = ["| model | kind | test mAP | macro F1 | micro F1 | samples F1 | vs best baseline |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| model | kind | test mAP | macro F1 | micro F1 | samples F1 | vs best baseline |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row in rows(data):
-        gain = f"{float(row['gain_over_baseline']):+.3f} ± {float(row['gain_half_width']):.3f}" if row["gain_over_baseline"] else "-"
+        gain = (
+            f"{float(row['gain_over_baseline']):+.3f} ± {float(row['gain_half_width']):.3f}"
+            if row["gain_over_baseline"]
+            else "-"
+        )
         f1 = " | ".join(f"{float(row[name]):.3f}" for name in ("macro_f1", "micro_f1", "samples_f1"))
         lines.append(f"| `{short(row['entry'])}` | {row['kind']} | {interval(row)} | {f1} | {gain} |")
     first = rows(data)[0]
     lines += [
         "",
-        f"Mean of {first['seeds']} seeds ± half of the 95 % t-interval over them, {first['trials']} trials of the search an "
-        f"entry, one split. {first['device']}, {first['threads']} threads, torch {first['torch']}.",
+        f"Mean of {first['seeds']} seeds ± half of the 95 % t-interval over them, {first['trials']} trials of the "
+        f"search an entry, one split. {first['device']}, {first['threads']} threads, torch {first['torch']}.",
         "",
         f"![Test mAP of each entry, with intervals](benchmarks/results/{data}.png)",
     ]

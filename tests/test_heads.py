@@ -329,6 +329,20 @@ def test_a_folded_head_has_the_same_logits(name, pooling, bias, graph, feature_m
     assert {key.split(".")[0] for key in folded.state_dict()} <= {"linear", "pool"}
 
 
+@pytest.mark.parametrize("name", FOLDING)
+@pytest.mark.parametrize("bias", [False, True])
+def test_standardised_features_fold_away(name, bias, graph, feature_map):
+    head = build_head(name, NUM_FEATURES, graph, bias=bias, pooling="avg").eval()
+    mean, std = torch.randn(NUM_FEATURES), torch.rand(NUM_FEATURES) + 0.5
+    plain = head.classify((feature_map.mean((2, 3)) - mean) / std)
+    head.standardize(mean, std)
+    torch.testing.assert_close(head(feature_map), plain)
+    torch.testing.assert_close(head.from_pooled(feature_map.mean((2, 3))), plain)
+    torch.testing.assert_close(fold_head(head)(feature_map), plain, atol=1e-5, rtol=0)
+    mean.zero_()
+    torch.testing.assert_close(head(feature_map), plain, msg="the moments are a copy")
+
+
 def test_folding_keeps_dropout_precision_and_mode(graph):
     head = build_head("mlgcn", NUM_FEATURES, graph, dropout=0.3).double().train()
     folded = fold_head(head)

@@ -14,9 +14,7 @@ def test_known_name_gives_its_entry():
 def test_unknown_name_suggests_the_nearest_and_lists_the_known():
     with pytest.raises(InputError) as error:
         lookup("head", "mlgnc", TABLE)
-    assert str(error.value) == (
-        "unknown head 'mlgnc'. Did you mean mlgcn? Known: csra, gat, linear, mlgcn"
-    )
+    assert str(error.value) == ("unknown head 'mlgnc'. Did you mean mlgcn? Known: csra, gat, linear, mlgcn")
 
 
 def test_case_does_not_hide_a_name():

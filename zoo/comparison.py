@@ -50,7 +50,6 @@ from zoo.model import MultiLabelClassifier, assemble, split_name
 from zoo.report import Comparison, Result, provenance
 from zoo.train import Recipe, feature_loader, fit_in_memory, image_loader
 
-
 EXPLORING = 4  # trials that look everywhere, before the others look near the best of them
 
 
@@ -116,7 +115,9 @@ class Protocol:
             best = max(trials, key=lambda row: row["val_mAP"])
             point = np.array([best["lr"], best["weight_decay"]]) * (high / low) ** ((unit - 0.5) / 4)
         lr, decay = (float(f"{value:.3g}") for value in point.clip(low, high))
-        return min(max(lr, self.lr[0]), self.lr[1]), min(max(decay, self.weight_decay[0]), self.weight_decay[1])
+        return min(max(lr, self.lr[0]), self.lr[1]), min(
+            max(decay, self.weight_decay[0]), self.weight_decay[1]
+        )
 
 
 def compare(

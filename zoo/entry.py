@@ -92,10 +92,15 @@ def default_entries(backbone: str = BACKBONE, controls: bool = True) -> list[Ent
     return with_controls(entries) if controls else entries
 
 
+def split_names(text: str) -> list[str]:
+    """``a,b`` as a list. Commas inside brackets belong to an option: ``mlp-resnet18:widths=[512,512]``."""
+    return [name for name in re.split(r",(?![^\[]*\])", text) if name.strip()]
+
+
 def parse_entries(models: str | Sequence[str]) -> list[Entry]:
-    """Entries from ``a,b`` or a list. Commas inside brackets belong to an option: ``mlp-resnet18:widths=[512,512]``."""
-    texts = re.split(r",(?![^\[]*\])", models) if isinstance(models, str) else models
-    return _distinct([Entry.parse(text) for text in texts if text.strip()])
+    """Entries from a list of them, or from what :func:`split_names` makes one."""
+    texts = split_names(models) if isinstance(models, str) else models
+    return _distinct([Entry.parse(text) for text in texts])
 
 
 def with_controls(entries: Sequence[Entry]) -> list[Entry]:

@@ -249,7 +249,7 @@ def load(directory: str | Path) -> MultiLabelClassifier:
     model = assemble(
         Backbone(backbone, img_size=config["img_size"]), head, check_graph(labels), **config["options"]
     )
-    if "head.norm.mean" in tensors:
+    if {"head.norm.mean", "head.norm.std"} <= tensors.keys():
         model.head.standardize(tensors["head.norm.mean"], tensors["head.norm.std"])
     model.backbone.data_config = config["input"]
     model.notes = config["notes"]

@@ -290,7 +290,7 @@ def fit(
     classification.load_state_dict(best["state_dict"])
     has_test = bool((data.splits == "test").any())
     test = evaluate(model, data.split("test"), workers=workers, progress=progress) if has_test else None
-    model.notes = {
+    model.notes |= {
         "data": data.name,
         "recipe": asdict(recipe),
         "best_epoch": max(classification.history, key=lambda row: row["val_mAP"]),
@@ -322,5 +322,5 @@ def image_loader(
 def feature_loader(features: Tensor, data: ImageDataset, split: str, recipe: Recipe) -> DataLoader:
     """Batches of one split's frozen features, of all N images of the data, shuffled for ``train``."""
     rows = torch.from_numpy((data.splits == split).nonzero()[0])
-    targets = torch.from_numpy(data.targets)
-    return tensor_loader(features[rows], targets[rows], recipe, shuffle=split == "train")
+    targets = torch.from_numpy(data.split(split).targets)
+    return tensor_loader(features[rows], targets, recipe, shuffle=split == "train")
