@@ -90,33 +90,57 @@ def search(protocol, trials):
     return [(row["lr"], row["weight_decay"]) for row in rows]
 
 
-def test_points_are_fixed_in_range_and_a_longer_search_goes_on():
-    protocol = Protocol(lr=(1e-4, 1e-1), weight_decay=(1e-3, 1e1))
-    points = search(protocol, trials=64)
-    assert points == search(replace(protocol, seeds=9, trials=2), trials=64)
-    assert search(protocol, trials=3) == points[:3]
-    ranges = np.array([protocol.lr, protocol.weight_decay]).T
-    shares = np.log(np.array(points) / ranges[0]) / np.log(ranges[1] / ranges[0])
-    assert (shares >= 0).all()
-    assert (shares <= 1).all()
-    quarters = np.sort((shares[:EXPLORING] * 4).astype(int), axis=0)
-    assert (quarters == np.arange(4)[:, None]).all(), "one in each quarter of the logarithmic range"
+def search(protocol, score):
+    """The points of a whole search whose trials have the validation mAP that ``score(lr, weight_decay)`` says."""
+    trials: list[dict[str, float]] = []
+    for _ in range(protocol.trials):
+        lr, decay = protocol.next_point(trials)
+        trials.append({"lr": lr, "weight_decay": decay, "val_mAP": score(lr, decay)})
+    return [(row["lr"], row["weight_decay"]) for row in trials]
 
 
-def test_later_trials_stay_near_the_best_so_far():
-    protocol = Protocol(lr=(1e-4, 1e0), weight_decay=(1e-3, 1e1))
-    best = {"lr": 1e-2, "weight_decay": 1e-1, "val_mAP": 0.9}
-    others = [{"lr": 1e-4, "weight_decay": 1e1, "val_mAP": 0.1 * i} for i in range(EXPLORING - 1)]
-    for more in range(20):
-        lr, decay = protocol.next_point([*others, best, *[others[0]] * more])
-        assert abs(np.log10(lr / best["lr"])) <= 4 / 8 + 0.01
-        assert abs(np.log10(decay / best["weight_decay"])) <= 4 / 8 + 0.01
+def share(values, ends):
+    """Where values lie between the ends of a range, on a logarithmic scale, from 0 to 1."""
+    return np.log(np.array(values) / ends[0]) / np.log(ends[1] / ends[0])
+
+
+def test_the_search_explores_the_ranges_evenly_and_alike_for_every_entry():
+    protocol = Protocol(trials=EXPLORING, lr=(1e-4, 1e-1), weight_decay=(1e-3, 1e1))
+    points = search(protocol, lambda lr, decay: lr)
+    assert points == search(replace(protocol, seeds=9, epochs=1), lambda lr, decay: -lr)
+    for values, ends in zip(zip(*points, strict=True), (protocol.lr, protocol.weight_decay), strict=True):
+        quarters = (share(values, ends) * EXPLORING).astype(int)
+        assert sorted(quarters) == list(range(EXPLORING)), "one point in each quarter of a range"
+
+
+@pytest.mark.parametrize("wanted", [(1e-4, 1e-3), (3e-3, 0.1), (1e-1, 1e1)])
+def test_the_search_goes_on_near_its_best_point_and_within_the_ranges(wanted):
+    protocol = Protocol(trials=20, lr=(1e-4, 1e-1), weight_decay=(1e-3, 1e1))
+
+    def score(lr, decay):
+        return -abs(np.log10(lr / wanted[0])) - abs(np.log10(decay / wanted[1]))
+
+    points = search(protocol, score)
+    for trials in (1, 3, 4, 5, 19):
+        assert search(replace(protocol, trials=trials), score) == points[:trials], "a longer search goes on"
+    for i, point in enumerate(points):
+        best = max(points[:i], key=lambda p: score(*p), default=None)
+        for value, ends, near in zip(
+            point, (protocol.lr, protocol.weight_decay), best or (1, 1), strict=True
+        ):
+            assert ends[0] <= value <= ends[1]
+            if i >= EXPLORING:
+                assert abs(share(value, ends) - share(near, ends)) < 1 / 8 + 1e-3
+    assert max(score(*p) for p in points) > max(score(*p) for p in points[:EXPLORING])
+    assert len(set(points)) == 20
 
 
 def test_a_range_of_one_value_is_that_value():
-    points = search(Protocol(lr=(0.0123456, 0.0123456), weight_decay=(1e-3, 1.0)), trials=4)
+    points = search(
+        Protocol(trials=6, lr=(0.0123456, 0.0123456), weight_decay=(1e-3, 1.0)), lambda lr, decay: decay
+    )
     assert {lr for lr, _ in points} == {0.0123456}
-    assert len({decay for _, decay in points}) == 4
+    assert len({decay for _, decay in points}) == 6
 
 
 @pytest.mark.parametrize(
@@ -142,7 +166,9 @@ def test_a_row_for_every_entry(finished):
     assert [result.name for result in done.results] == [entry.name for entry in default_entries(BACKBONE)]
     assert spy.fits == 9 * (QUICK.trials + QUICK.seeds)
     for result in done.results:
-        assert [(row["lr"], row["weight_decay"]) for row in result.trials] == QUICK.points()
+        assert [QUICK.next_point(result.trials[:i]) for i in range(QUICK.trials)] == [
+            (row["lr"], row["weight_decay"]) for row in result.trials
+        ]
         assert [row["seed"] for row in result.runs] == [0, 1]
         assert not any(key.startswith("test_") for row in result.trials for key in row)
         best = max(result.trials, key=lambda row: row["val_mAP"])

@@ -298,8 +298,9 @@ def test_a_diagonal_holds_no_pairs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_ml_gcn_s_vectors_are_read(protocol: int, tmp_path: Path) -> None:
-    vectors = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_ml_gcn_s_vectors_are_read(protocol: int, order: str, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32, order=order)  # type: ignore[call-overload]
     imported = import_mlgcn_vectors(write(tmp_path / "voc_glove_word2vec.pkl", vectors, protocol))
     np.testing.assert_array_equal(imported.numpy(), vectors)
     graph = label_graph([["a", "b"], ["c"]], embeddings=imported)

@@ -190,8 +190,14 @@ class Comparison:
             outcome = "no difference that these seeds can show"
         return (
             f"Best graph head on validation: {best.name}. Against the best baseline, {self.baseline.name}: "
-            f"{_with_interval(gain, half, sign='+')} test mAP, so {outcome}. {basis}"
+            f"{_with_interval(gain, half, sign='+')} test mAP, so {outcome}. {basis}{self._unfinished()}"
         )
+
+    def _unfinished(self) -> str:
+        """Which entries the budget cut short: every seed was at its best in the last epoch or the one before."""
+        late = self.protocol["epochs"] - 2
+        names = [r.name for r in self.results if all(run["best_epoch"] >= late > 0 for run in r.runs)]
+        return f" Still improving when the budget ended: {', '.join(names)}." if names else ""
 
     def write(self, folder: str | Path) -> Path:
         """Writes ``report.md``, ``results.csv``, ``runs.csv``, ``trials.csv``, ``label_graph.json`` and plots."""
