@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-import re
-import sys
 
 import pytest
 import torch
 import torch_geometric.nn.conv as pyg
 from torch import nn
 
-from zoo import conv_check
-from zoo.conv_check import check_conv
 from zoo.convs import CONVS, REFUSED, ConvSpec, build_conv, conv_spec, list_convs
 from zoo.lookup import InputError
-from zoo.user_modules import import_module_file
 
 NUM_LABELS = 7
 ALONE = 3  # the label that has nothing but its self-loop
@@ -493,161 +488,3 @@ def test_a_bare_pyg_class_stands_for_its_name(graph):
     torch.testing.assert_close(
         conv(*inputs), dense @ inputs[0] @ conv.conv.lin.weight.T, atol=1e-5, rtol=1e-5
     )
-
-
-class IgnoresWeights(Scaled):
-    def forward(self, x, edge_index, edge_weight):
-        return super().forward(x, edge_index, torch.ones_like(edge_weight))
-
-
-class WrongDirection(Scaled):
-    def forward(self, x, edge_index, edge_weight):
-        return super().forward(x, edge_index.flip(0), edge_weight)
-
-
-class DeadParameter(Scaled):
-    def __init__(self, in_channels, out_channels):
-        super().__init__(in_channels, out_channels)
-        self.unused = nn.Parameter(torch.ones(3))
-
-
-class NotAGradient(Scaled):
-    def forward(self, x, edge_index, edge_weight):
-        return super().forward(x, edge_index, edge_weight) + 0 * (self.linear.weight * 0).norm().sqrt()
-
-
-class OneWidth(Scaled):
-    def __init__(self, in_channels, out_channels):
-        super().__init__(in_channels, in_channels)
-
-
-class NumbersLabels(Scaled):
-    def forward(self, x, edge_index, edge_weight):
-        return super().forward(x, edge_index, edge_weight) + torch.arange(len(x)).to(x)[:, None]
-
-
-class BranchesOnValues(Scaled):
-    def forward(self, x, edge_index, edge_weight):
-        return super().forward(x.relu() if x.sum() > 0 else x, edge_index, edge_weight)
-
-
-class KeepsCache(Scaled):
-    cache = None
-
-    def forward(self, x, edge_index, edge_weight):
-        if self.cache is None:
-            self.cache = super().forward(x, edge_index, edge_weight).detach()
-        return super().forward(x, edge_index, edge_weight) + self.cache * torch.rand(())
-
-
-class Float32Only(Scaled):
-    def forward(self, x, edge_index, edge_weight):
-        return super().forward(x, edge_index, edge_weight).float()
-
-
-class Raises(Scaled):
-    def forward(self, x, edge_index, edge_weight):
-        raise ZeroDivisionError("no edges left")
-
-
-@pytest.mark.parametrize("conv", [Scaled, "GCNConv", "GATConv", pyg.SGConv])
-def test_check_conv_passes_a_good_one(conv):
-    report = check_conv(conv)
-    assert report.ok
-    assert all(getattr(report, check) for check in conv_check._CHECKS)
-    assert "every check passed" in str(report)
-    assert "FAIL" not in str(report)
-
-
-@pytest.mark.filterwarnings("ignore:The tensor attribute self.conv.cache")
-@pytest.mark.parametrize(
-    ("conv", "check", "words"),
-    [
-        (
-            IgnoresWeights,
-            "edge_weights",
-            "label 1 did not move when the weight .* Multiply messages by edge_weight",
-        ),
-        (WrongDirection, "direction", "label 1 did not move when label 0 did.* Aggregate at the target"),
-        (DeadParameter, "gradients", "no gradient reaches conv.unused. Remove parameters"),
-        (NotAGradient, "gradients", "not finite at conv.linear.weight"),
-        (OneWidth, "widths", r"12 -> 8 channels gave the shape \(6, 12\). .*keeps_width=True"),
-        (NumbersLabels, "equivariance", "permuting the labels changed .* No parameter, mask"),
-        (KeepsCache, "state_dict", "same state_dict gave another result"),
-        (BranchesOnValues, "export", "It raised .* Avoid Python branches"),
-        (Float32Only, "float64", "float64 came out as torch.float32"),
-        (Raises, "shape", "It raised ZeroDivisionError: no edges left"),
-        (TwoArguments, "builds", r"a conv is called as TwoArguments\.forward\(x, edge_index, edge_weight\)"),
-        ("SAGEConv", "builds", "conv 'SAGEConv' cannot use edge weights"),
-    ],
-)
-def test_check_conv_explains_a_bad_one(conv, check, words):
-    report = check_conv(conv)
-    assert not report.ok
-    assert not getattr(report, check)
-    if conv in (DeadParameter, IgnoresWeights, Float32Only):
-        assert list(report.advice) == [check]  # one fault, one finding
-    assert re.search(words, report.advice[check])
-    assert re.search(f"FAIL  {check} .*\n.*{words}", str(report))
-
-
-def test_check_conv_without_a_module_tries_nothing_else():
-    assert not check_conv(TwoArguments).shape
-    assert "  -   shape" in str(check_conv(TwoArguments))
-
-
-def test_check_conv_leaves_the_random_state_alone():
-    state = torch.get_rng_state()
-    check_conv(Scaled)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-# --- --import my_module.py ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def user_file(tmp_path):
-    yield tmp_path / "own_convs.py"
-    sys.modules.pop("zoo_import_own_convs", None)
-
-
-def test_import_module_file_runs_it_once(user_file, graph):
-    user_file.write_text(
-        "import torch_geometric.nn as pyg\n"
-        "from zoo.convs import CONVS, ConvSpec\n"
-        "CONVS['own'] = ConvSpec(lambda i, o: pyg.GraphConv(i, o, aggr='mean'))\n"
-    )
-    try:
-        module = import_module_file(str(user_file))
-        assert build_conv("own", 6, 8)(*graph[1]).shape == (NUM_LABELS, 8)
-    finally:
-        CONVS.pop("own", None)
-    assert import_module_file(user_file) is module
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("x = 1\n\nx / 0\n", "own_convs.py, line 3: ZeroDivisionError: division by zero"),
-        ("x = 1\ndef f(:\n", "own_convs.py, line 2: SyntaxError"),
-        (
-            "def f():\n    import nothing_of_that_name\n\nf()\n",
-            "own_convs.py, line 2: ModuleNotFoundError: No module",
-        ),
-        ("import sys\nsys.exit(3)\n", "own_convs.py, line 2: SystemExit: 3"),
-        ("import json\njson.loads('{')\n", "own_convs.py, line 2: JSONDecodeError"),
-    ],
-)
-def test_import_module_file_names_the_line(user_file, text, message):
-    user_file.write_text(text)
-    with pytest.raises(InputError, match=re.escape(message)):
-        import_module_file(user_file)
-    assert "zoo_import_own_convs" not in sys.modules
-
-
-def test_import_module_file_that_is_none(tmp_path):
-    with pytest.raises(InputError, match=r"cannot import .*nowhere\.py: expected a Python file"):
-        import_module_file(tmp_path / "nowhere.py")
-    (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"notes\.txt: expected a Python file \(\.py\)"):
-        import_module_file(tmp_path / "notes.txt")

@@ -190,7 +190,7 @@ def test_standardised_features_have_mean_0_and_deviation_1_in_training(kind, col
     maps = scale * torch.rand(40, 6, 2, 2) + 3 * scale
     features = head.pool(maps) if kind == "avg" else maps
     rows = torch.arange(0, 40, 2)
-    standardize_features(head, features.detach(), rows)
+    standardize_features(head, features.detach(), torch.ones(len(maps), head.num_labels), rows)
     channels = head.norm(head.pool(maps))[rows].detach()
     torch.testing.assert_close(channels.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
     torch.testing.assert_close(channels.std(0, correction=0)[:5], torch.ones(5), atol=1e-3, rtol=0)
@@ -199,14 +199,14 @@ def test_standardised_features_have_mean_0_and_deviation_1_in_training(kind, col
 
 def test_standardised_features_that_do_not_vary_are_finite(colour_graph):
     head = build_head("linear", 6, colour_graph)
-    standardize_features(head, torch.ones(10, 6), torch.arange(10))
+    standardize_features(head, torch.ones(10, 6), torch.ones(10, 3), torch.arange(10))
     assert head.norm(torch.ones(2, 6)).abs().max() == 0
 
 
 def test_standardising_a_feature_map_goes_by_channels():
     head = NoPoolHead(3, unlinked_labels(["dog", "cat"]))
     maps = torch.randn(300, 3, 2, 2) * 5 + 1
-    standardize_features(head, maps, torch.arange(300))  # more than it reads at a time
+    standardize_features(head, maps, torch.ones(300, 2), torch.arange(300))  # more than it reads at a time
     torch.testing.assert_close(head.norm.mean, maps.mean((0, 2, 3)), atol=1e-5, rtol=0)
     torch.testing.assert_close(head.norm.std, maps.std((0, 2, 3), correction=0), atol=1e-5, rtol=0)
     assert head(maps[:2]).shape == (2, 2)

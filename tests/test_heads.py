@@ -334,13 +334,28 @@ def test_a_folded_head_has_the_same_logits(name, pooling, bias, graph, feature_m
 def test_standardised_features_fold_away(name, bias, graph, feature_map):
     head = build_head(name, NUM_FEATURES, graph, bias=bias, pooling="avg").eval()
     mean, std = torch.randn(NUM_FEATURES), torch.rand(NUM_FEATURES) + 0.5
-    plain = head.classify((feature_map.mean((2, 3)) - mean) / std)
-    head.standardize(mean, std)
+    log_odds = torch.randn(head.num_labels)
+    head.standardize(mean, std, log_odds)
+    plain = head.classify((feature_map.mean((2, 3)) - mean) / std) + log_odds
     torch.testing.assert_close(head(feature_map), plain)
     torch.testing.assert_close(head.from_pooled(feature_map.mean((2, 3))), plain)
     torch.testing.assert_close(fold_head(head)(feature_map), plain, atol=1e-5, rtol=0)
     mean.zero_()
+    log_odds.zero_()
     torch.testing.assert_close(head(feature_map), plain, msg="the moments are a copy")
+
+
+@pytest.mark.parametrize("name", list_heads())
+def test_on_standardised_features_every_head_starts_at_the_frequencies(name, graph):
+    head = build_head(name, NUM_FEATURES, graph, pooling="avg").eval()
+    log_odds = torch.linspace(-4, 4, head.num_labels)
+    head.standardize(torch.zeros(NUM_FEATURES), torch.ones(NUM_FEATURES), log_odds)
+    if head.uses_graph:
+        size = head.classifiers().square().mean().sqrt()
+        torch.testing.assert_close(size, torch.tensor((3 * NUM_FEATURES) ** -0.5), msg="as nn.Linear starts")
+    logits = head.from_pooled(torch.randn(500, NUM_FEATURES))
+    assert (logits.mean(0) - log_odds).abs().max() < 0.5
+    assert logits.std(0).max() < 1.2
 
 
 def test_folding_keeps_dropout_precision_and_mode(graph):

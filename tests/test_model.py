@@ -118,7 +118,7 @@ def test_labels_in_four_ways(colour_graph):
     by_graph = build("linear-test_efficientnet", colour_graph)
     assert by_graph.label_names == COLOURS
     assert by_graph.recipe == colour_graph.recipe
-    for names in (("dog", "cat"), ["dog", "cat"], iter(["dog", "cat"])):
+    for names in (("dog", "cat"), ["dog", "cat"]):
         model = build("linear-test_efficientnet", names)
         assert model.label_names == ["dog", "cat"]
         assert model.recipe == {}
@@ -373,7 +373,7 @@ def test_wrong_size_for_a_model_of_fixed_size(colour_graph):
 def test_folding_keeps_the_logits(name, bias, backbones, colour_graph):
     model = assemble(backbones["test_mambaout"], name, colour_graph, pooling="gem", bias=bias).eval()
     perturb(model.head)
-    model.head.standardize(torch.randn(64), torch.rand(64) + 0.5)
+    model.head.standardize(torch.randn(64), torch.rand(64) + 0.5, torch.randn(3))
     images = torch.randn(4, 3, SIZE, SIZE)
     folded = model.fold()
     torch.testing.assert_close(folded(images), model(images), atol=1e-5, rtol=0)
@@ -424,7 +424,7 @@ def test_everything_travels(colour_graph, tmp_path):
     model = build("mlgcn-test_vit_relpos", colour_graph, img_size=(96, 64), **options)
     model.notes = {"mAP": 0.5, "thresholds": [0.1, 0.2, 0.3], "nested": {"a": None}}
     model.backbone.data_config["mean"] = [0.1, 0.2, 0.3]
-    model.head.standardize(torch.arange(96.0), torch.arange(96.0) + 1)
+    model.head.standardize(torch.arange(96.0), torch.arange(96.0) + 1, torch.arange(3.0))
     directory = model.save(tmp_path / "deep" / "model")
     assert sorted(file.name for file in directory.iterdir()) == [CONFIG, WEIGHTS]
 

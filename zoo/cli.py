@@ -150,10 +150,11 @@ def _parser(name: str, function: Callable[..., None]) -> ArgumentParser:
 
 def _check_options(name: str, parser: ArgumentParser, arguments: Sequence[str]) -> None:
     """Unknown options, on the command line or in a YAML file, with the nearest known ones."""
-    known = {action.dest for action in parser._actions} - {"help"}
+    unspoken = {"help", "print_config"}
+    known = {action.dest for action in parser._actions} - unspoken
     given = [a[2:].partition("=")[0] for a in arguments if a.startswith("--") and len(a) > 2]
     for option in given:
-        if option.rstrip("+") not in known | {"help", "print_config"}:
+        if option.rstrip("+") not in known | unspoken:
             raise unknown(f"option of zoo {name}", option, known)
     for file in _take("--config", arguments)[0]:
         _check_config(name, Path(file), known)

@@ -5,6 +5,7 @@ Each imports what it needs when it runs, so that asking for help costs nothing.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,11 +202,19 @@ def train(
     torch.manual_seed(settings.seed)
     classifier = build(entry.model, labels, pretrained=pretrained, img_size=img_size, **entry.options)
     run = fit(
-        classifier, dataset, settings, folder, freeze_backbone=freeze_backbone, resume=resume, workers=workers
+        classifier,
+        dataset,
+        settings,
+        folder,
+        freeze_backbone=freeze_backbone,
+        resume=resume,
+        workers=workers,
+        progress=sys.stdout.isatty(),  # a bar in a file is noise
     )
     plot_curves(run.history, folder / "curves.png")
     if run.test is not None:
-        _show(_metrics_table(run.test.metrics(), f"{entry.name} on {dataset.name}, test split"))
+        print(f"{entry.name} on {dataset.name}, test split")
+        _show(_metrics_table(run.test.metrics()))
     print(f"Model: {folder / 'model'}   Curves: {folder / 'curves.png'}")
 
 
@@ -234,9 +243,10 @@ def evaluate(
     from zoo.model import load
 
     classifier, dataset = load(model), open_dataset(data)
-    evaluation = run(classifier, dataset if split == "all" else dataset.split(split), workers=workers)
-    title = f"{classifier.name} on {dataset.name}, {split} split, {len(evaluation.images):,} images"
-    _show(_metrics_table(evaluation.metrics(threshold), title))
+    images = dataset if split == "all" else dataset.split(split)
+    evaluation = run(classifier, images, workers=workers, progress=sys.stdout.isatty())
+    print(f"{classifier.name} on {dataset.name}, {split} split, {len(evaluation.images):,} images")
+    _show(_metrics_table(evaluation.metrics(threshold)))
     table = Table(box=None, pad_edge=False)
     columns = evaluation.per_label(threshold)
     table.add_column("label", overflow="fold")
@@ -292,10 +302,10 @@ def _show(table: Table) -> None:
     console.print(table)
 
 
-def _metrics_table(metrics: dict[str, float], title: str) -> Table:
+def _metrics_table(metrics: dict[str, float]) -> Table:
     from rich.table import Table
 
-    table = Table("metric", title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table("metric", box=None, pad_edge=False)
     table.add_column("value", justify="right")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}")

@@ -249,7 +249,8 @@ class _Bench:
         key = (model.backbone.name, features_kind(model.head))
         if frozen and key in self._features:
             rows = torch.from_numpy((self.data.splits == "train").nonzero()[0])
-            standardize_features(model.head, self._features[key], rows)
+            targets = torch.from_numpy(self.data.targets)
+            standardize_features(model.head, self._features[key], targets, rows)
         return model
 
     def run(

@@ -165,7 +165,11 @@ def _as_given(names: list[str], array: Tensor | np.ndarray) -> LabelEmbeddings:
     if not isinstance(array, Tensor) and array.dtype.kind not in "fiu":
         raise InputError(f"label embeddings must be numbers, got an array of {array.dtype}")
     # A copy: an array that is read-only, or changed later, must not lie under the model's buffer.
-    vectors = array.detach().float().clone() if isinstance(array, Tensor) else torch.tensor(array.astype(np.float32))
+    vectors = (
+        array.detach().float().clone()
+        if isinstance(array, Tensor)
+        else torch.tensor(array.astype(np.float32))
+    )
     if vectors.ndim != 2 or len(vectors) != len(names) or not vectors.shape[1]:
         shape = tuple(vectors.shape)
         raise InputError(f"label embeddings must be ({len(names)}, E), one row a label; got {shape}")

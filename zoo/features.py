@@ -62,12 +62,13 @@ def frozen_features(
     return torch.from_numpy(np.load(files[kind], mmap_mode="c"))
 
 
-def standardize_features(head: Head, features: Tensor, rows: Tensor) -> None:
-    """Has a head standardise its features by their moments over the training images.
+def standardize_features(head: Head, features: Tensor, targets: Tensor, rows: Tensor) -> None:
+    """Gives a head the start of :meth:`zoo.heads.head.Head.standardize`, from the training images.
 
     Args:
-        head: it is changed in place, see :meth:`zoo.heads.head.Head.standardize`.
-        features: what :func:`frozen_features` gives for this head.
+        head: it is changed in place.
+        features: what :func:`frozen_features` gives for this head, N rows.
+        targets: (N, L) of {1, 0, -1}.
         rows: indices of the training images.
     """
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
@@ -82,7 +83,9 @@ def standardize_features(head: Head, features: Tensor, rows: Tensor) -> None:
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
     # A channel that is nearly silent must not become as loud as the others.
-    head.standardize(mean.float(), std.clamp(min=float(0.1 * std.mean()) or 1.0).float())
+    std = std.clamp(min=float(0.1 * std.mean()) or 1.0)
+    positive, negative = ((targets[rows] == value).sum(0) + 0.5 for value in (1, 0))
+    head.standardize(mean.float(), std.float(), (positive / negative).log())
 
 
 def _compute(

@@ -249,8 +249,9 @@ def load(directory: str | Path) -> MultiLabelClassifier:
     model = assemble(
         Backbone(backbone, img_size=config["img_size"]), head, check_graph(labels), **config["options"]
     )
-    if {"head.norm.mean", "head.norm.std"} <= tensors.keys():
-        model.head.standardize(tensors["head.norm.mean"], tensors["head.norm.std"])
+    start = [f"head.{key}" for key in ("norm.mean", "norm.std", "offset")]
+    if tensors.keys() >= {*start}:
+        model.head.standardize(*(tensors[key] for key in start))
     model.backbone.data_config = config["input"]
     model.notes = config["notes"]
     load_weights(model, tensors, directory / WEIGHTS)

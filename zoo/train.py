@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from zoo.lookup import InputError, lookup
 from zoo.losses import build_loss
 from zoo.metrics import mean_average_precision
 from zoo.model import MultiLabelClassifier
+
+# A run that is resumed finds its own checkpoints there.
+warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
@@ -255,7 +259,8 @@ def fit(
     module: nn.Module = OnFeatures(model.head) if freeze_backbone else model
     if freeze_backbone:
         features = frozen_features(model.backbone, data, features_kind(model.head), workers=workers)
-        standardize_features(model.head, features, torch.from_numpy((data.splits == "train").nonzero()[0]))
+        rows = torch.from_numpy((data.splits == "train").nonzero()[0])
+        standardize_features(model.head, features, torch.from_numpy(data.targets), rows)
         train, val = (feature_loader(features, data, split, recipe) for split in ("train", "val"))
     else:
         train, val = (image_loader(model, data, split, recipe, workers=workers) for split in ("train", "val"))

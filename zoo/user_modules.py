@@ -17,6 +17,9 @@ def import_module_file(path: str | Path) -> ModuleType:
     The file adds its convolutions or heads to their tables: ``zoo.convs.CONVS["mine"] = ConvSpec(MyConv)``.
     Given twice, it runs once.
 
+    Args:
+        path: a file that ends in ``.py``.
+
     Raises:
         InputError: there is no such file, or it raised; the message has the line.
     """
@@ -43,5 +46,6 @@ def import_module_file(path: str | Path) -> ModuleType:
         else:
             frames = traceback.extract_tb(error.__traceback__)
             line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)
-        raise InputError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
+        where = f"{path}, line {line}" if line else str(path)  # what is no text at all has no lines
+        raise InputError(f"{where}: {type(error).__name__}: {error}") from error
     return module

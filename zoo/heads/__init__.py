@@ -80,6 +80,8 @@ def fold_head(head: Head) -> LinearHead:
             classifiers = classifiers / head.norm.std
             shift = classifiers @ head.norm.mean
             bias = -shift if bias is None else bias - shift
+        if head.offset is not None:
+            bias = head.offset if bias is None else bias + head.offset
     folded = LinearHead(
         head.num_features,
         unlinked_labels(head.label_names),

@@ -72,13 +72,29 @@ class GraphHead(Head):
             build_conv(conv, size_in, size_out, hops=hops, attention_heads=attention_heads)
             for size_in, size_out in itertools.pairwise(sizes)
         )
+        self.gain: Tensor | None
+        self.register_buffer("gain", None)
         self.bias = nn.Parameter(torch.zeros(self.num_labels)) if bias else None
 
     def classifiers(self) -> Float[Tensor, "L D"]:
         x = self.x
         for i, conv in enumerate(self.convs):
             x = conv(F.leaky_relu(x, 0.2) if i else x, self.edge_index, self.edge_weight)
-        return x
+        return x if self.gain is None else self.gain * x
+
+    def standardize(
+        self, mean: Float[Tensor, " D"], std: Float[Tensor, " D"], log_odds: Float[Tensor, " L"]
+    ) -> None:
+        """As for every head; moreover the classifiers are scaled to start at the size of a linear layer's.
+
+        Each convolution starts at a size of its own, and on standardised features too large a start is noise
+        that a short training cannot remove: it would compare initial weights, not heads.
+        """
+        super().standardize(mean, std, log_odds)
+        self.gain = None
+        with torch.no_grad():
+            size = self.classifiers().square().mean().sqrt()
+            self.gain = (3 * self.num_features) ** -0.5 / size
 
     def classifier_bias(self) -> Float[Tensor, " L"] | None:
         return self.bias

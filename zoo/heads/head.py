@@ -113,17 +113,27 @@ class Head(nn.Module):
             raise InputError(f"{type(self).__name__} takes pooled features: choose pooling avg, max or gem")
         self.norm: nn.Module = nn.Identity()
         self.dropout = nn.Dropout(dropout)
+        self.offset: Tensor | None
+        self.register_buffer("offset", None)
 
     def forward(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B L"]:
         return self.from_pooled(self.pool(feature_map))
 
     def from_pooled(self, features: Tensor) -> Float[Tensor, "B L"]:
         """The rest of :meth:`forward`, for features (B, D) that were pooled before."""
-        return self.classify(self.dropout(self.norm(features)))
+        logits = self.classify(self.dropout(self.norm(features)))
+        return logits if self.offset is None else logits + self.offset
 
-    def standardize(self, mean: Float[Tensor, " D"], std: Float[Tensor, " D"]) -> None:
-        """Has pooled features standardised from now on; the moments are saved with the weights and fold away."""
-        self.norm = Standardize(mean, std)
+    def standardize(
+        self, mean: Float[Tensor, " D"], std: Float[Tensor, " D"], log_odds: Float[Tensor, " L"]
+    ) -> None:
+        """Gives the head the start that a probe of frozen features needs, whatever the head.
+
+        From now on pooled features are standardised, and the labels' log-odds are added to the logits, so that
+        training has only to tell images apart (as Lin et al., 2017, section 4.1, https://arxiv.org/abs/1708.02002).
+        All of it is saved with the weights, and folds away.
+        """
+        self.norm, self.offset = Standardize(mean, std), log_odds.clone()
 
     def classify(self, features: Tensor) -> Float[Tensor, "B L"]:
         """Pooled features (B, D), or the feature map of a head without pooling, to logits (B, L)."""
