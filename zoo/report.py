@@ -145,18 +145,18 @@ class Comparison:
         return rows
 
     def table(self) -> Table:
-        """The result for a terminal, 100 columns wide at most."""
+        """The result for a terminal; 80 columns hold it where one backbone goes without saying."""
         seeds = len(self.results[0].runs)
         title = f"{self.data.name}: test results, {_mean_of(seeds)}"
         # Text and not strings: rich would read [brackets] as markup.
         table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
         table.add_column("model", overflow="fold")
-        table.add_column("", style="dim", no_wrap=True)
         for header in [*SHOWN.values(), "vs best baseline"]:
-            table.add_column(header, justify="right", no_wrap=True)
+            # A header may take two lines, a number may not.
+            table.add_column("\n".join(header.rsplit(" ", 1)), justify="right", no_wrap=True)
         styles = {"baseline": "", "graph": "bold", "control": "dim"}
-        for result, cells in zip(self.ranking, self._cells(), strict=True):
-            table.add_row(*map(Text, cells), style=styles[result.kind])
+        for result, (name, _, *cells) in zip(self.ranking, self._cells(), strict=True):
+            table.add_row(*map(Text, [name, *cells]), style=styles[result.kind])
         return table
 
     def _cells(self) -> list[list[str]]:
