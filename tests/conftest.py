@@ -27,9 +27,8 @@ BACKBONES = ["test_efficientnet", "test_mambaout", "test_vit", "test_vit_relpos"
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    torch.set_num_threads(
-        1
-    )  # on a busy machine, more of them wait for each other: 25 s instead of 0.5 for one test
+    # On a busy machine, more of them wait for each other: 25 s instead of 0.5 for one test.
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

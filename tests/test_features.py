@@ -203,6 +203,15 @@ def test_standardised_features_that_do_not_vary_are_finite(colour_graph):
     assert head.norm(torch.ones(2, 6)).abs().max() == 0
 
 
+def test_the_start_is_the_log_odds_of_the_training_targets(colour_graph):
+    head = build_head("linear", 6, colour_graph)
+    targets = torch.tensor([[1, 0, -1], [1, 0, 1], [0, 0, -1], [1, 1, 1]])
+    standardize_features(head, torch.randn(4, 6), targets, torch.tensor([0, 1, 2]))
+    # 2 and 1, 0 and 3, 1 and 0 of the known ones in the first three rows, each with a half more.
+    odds = torch.tensor([2.5 / 1.5, 0.5 / 3.5, 1.5 / 0.5])
+    torch.testing.assert_close(head.offset, odds.log())
+
+
 def test_standardising_a_feature_map_goes_by_channels():
     head = NoPoolHead(3, unlinked_labels(["dog", "cat"]))
     maps = torch.randn(300, 3, 2, 2) * 5 + 1

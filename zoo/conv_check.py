@@ -67,7 +67,7 @@ def check_conv(conv: str | ConvSpec | Callable[..., nn.Module]) -> ConvReport:
             advice[check] = f"{error}. {hint}"
         except Exception as error:
             first_line = (str(error).strip() or "no message").splitlines()[0]
-            advice[check] = f"It raised {type(error).__name__}: {first_line} {hint}"
+            advice[check] = f"It raised {type(error).__name__}: {first_line.rstrip('.')}. {hint}"
         if not passed["builds"]:
             break
     return ConvReport(name=conv_name(conv), **passed, advice=advice)
