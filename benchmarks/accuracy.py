@@ -70,10 +70,9 @@ def accuracy(
         )
         console.print(comparison.table(), comparison.verdict(), sep="\n")
         Path(results).mkdir(parents=True, exist_ok=True)
-        for kind in ("results", "trials"):
-            shutil.copy(
-                Path(output) / dataset.name / f"{kind}.csv", Path(results) / f"{dataset.name}_{kind}.csv"
-            )
+        kept = {"results.csv": "_results.csv", "trials.csv": "_trials.csv", "comparison.png": ".png"}
+        for file, ending in kept.items():
+            shutil.copy(Path(output) / dataset.name / file, Path(results) / f"{dataset.name}{ending}")
 
 
 if __name__ == "__main__":

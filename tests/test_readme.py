@@ -55,7 +55,7 @@ def test_counts_of_convolutions_and_backbones_are_right():
 
     assert f"any of {len(CONVS)} [PyG]" in README
     checked = (ROOT / "benchmarks" / "results" / "coverage.csv").read_text().count(",ok,")
-    assert f"timm)'s {checked:,} backbones" in README
+    assert f"image-models)'s {checked:,} backbones" in README
     assert len(timm.list_models()) >= checked
 
 
