@@ -10,13 +10,14 @@ import pytest
 import torch
 
 import zoo
-from zoo import comparison
-from zoo.comparison import EXPLORING, Protocol, compare
+from zoo import comparison, run_store
+from zoo.comparison import Protocol, compare
 from zoo.controls import control
 from zoo.entry import default_entries
 from zoo.evaluate import evaluate
 from zoo.graph import label_graph
 from zoo.lookup import InputError
+from zoo.protocol import EXPLORING
 from zoo.user_modules import import_module_file
 
 BACKBONE = "test_efficientnet"
@@ -295,7 +296,7 @@ def test_killed_and_resumed_equals_uninterrupted_in_another_place(photos, tmp_pa
 def test_a_run_stopped_while_it_is_written_counts_for_nothing(photos, tmp_path, monkeypatch):
     protocol = replace(QUICK, trials=1, seeds=1, epochs=1)
     with monkeypatch.context() as patch:
-        patch.setattr(comparison.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run_store.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(photos, tmp_path, TWO[:1], protocol=protocol)
     spy = Spy(monkeypatch)

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from rich.progress import (
@@ -43,81 +40,13 @@ from zoo.evaluate import compute_scores
 from zoo.features import OnFeatures, features_kind, frozen_features, standardize_features
 from zoo.graph import label_graph, unlinked_labels
 from zoo.heads import HEADS, head_options
-from zoo.lookup import InputError, lookup
-from zoo.losses import LOSSES
+from zoo.lookup import InputError
 from zoo.metrics import multilabel_metrics
 from zoo.model import MultiLabelClassifier, assemble, split_name
+from zoo.protocol import Protocol
 from zoo.report import Comparison, Result, provenance
+from zoo.run_store import RunStore
 from zoo.train import Recipe, feature_loader, fit_in_memory, image_loader
-
-EXPLORING = 4  # trials that look everywhere, before the others look near the best of them
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What is the same for every entry of a comparison.
-
-    Attributes:
-        trials: points of the search an entry gets.
-        seeds: runs of the best point, with seeds 0, 1, ...
-        epochs: of every run, trials included.
-        batch_size: images a step, of every run.
-        loss: bce or softmargin.
-        lr: range of the learning rates searched, evenly on a logarithmic scale.
-        weight_decay: range of the L2 strengths searched, likewise.
-        freeze_backbone: train heads on features that are computed once, or whole models.
-        threshold: tau of the label graph.
-        p: share of a label's features that comes from its neighbours.
-        embeddings: glove, onehot, random, or a file of word vectors.
-        unknown_words: what to do with labels that have no vector: error, or a fallback.
-    """
-
-    trials: int = 8
-    seeds: int = 3
-    epochs: int = 20
-    batch_size: int = 256
-    loss: str = "bce"
-    lr: tuple[float, float] = (3e-4, 3e-1)
-    weight_decay: tuple[float, float] = (1e-2, 1e1)
-    freeze_backbone: bool = True
-    threshold: float = 0.1
-    p: float = 0.2
-    embeddings: str = "glove"
-    unknown_words: str = "error"
-
-    def __post_init__(self) -> None:
-        lookup("loss", self.loss, LOSSES)
-        for name in ("trials", "seeds", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "weight_decay"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise InputError(
-                    f"{name} must be a range of positive numbers, low then high, not {low}, {high}"
-                )
-
-    def next_point(self, trials: Sequence[dict[str, Any]]) -> tuple[float, float]:
-        """(lr, weight_decay) of an entry's next trial, given the rows of those it has had.
-
-        The first :data:`EXPLORING` are scrambled Sobol points over the ranges, the same ones for every entry.
-        Each later one lies near the entry's best so far, within an eighth of the ranges to either side: heads
-        differ by a factor of 30 in the learning rate they want. A longer search begins as a shorter one, whose
-        runs it takes over.
-        """
-        from scipy.stats import qmc
-
-        unit = qmc.Sobol(2, seed=0).random(2 ** math.ceil(math.log2(len(trials) + 1)))[len(trials)]
-        low, high = np.array([self.lr, self.weight_decay]).T
-        if len(trials) < EXPLORING:
-            point = low * (high / low) ** unit
-        else:
-            best = max(trials, key=lambda row: row["val_mAP"])
-            point = np.array([best["lr"], best["weight_decay"]]) * (high / low) ** ((unit - 0.5) / 4)
-        lr, decay = (float(f"{value:.3g}") for value in point.clip(low, high))
-        return min(max(lr, self.lr[0]), self.lr[1]), min(
-            max(decay, self.weight_decay[0]), self.weight_decay[1]
-        )
 
 
 def compare(
@@ -156,7 +85,7 @@ def compare(
             raise InputError(f"{dataset.name}: no image of split {split!r} is positive for any label")
     bench = _Bench(dataset, protocol, pretrained, workers)
     bench.prepare(entries)
-    store = _Runs(Path(output) / "runs")
+    store = RunStore(Path(output) / "runs")
     results = []
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -254,7 +183,7 @@ class _Bench:
         return model
 
     def run(
-        self, entry: Entry, store: _Runs, *, lr: float, weight_decay: float, seed: int, test: bool
+        self, entry: Entry, store: RunStore, *, lr: float, weight_decay: float, seed: int, test: bool
     ) -> dict[str, Any]:
         """One training, or its row from the store if it was finished before."""
         protocol = self.protocol
@@ -337,34 +266,3 @@ def _user_code(entry: Entry) -> list[str]:
 
 
 _SEARCH = ("trials", "seeds", "lr", "weight_decay")  # how many runs and which, but not what a run does
-
-
-class _Runs:
-    """Finished runs on disk, a file each, written in one step: what is there is whole."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def get(self, key: str) -> dict[str, Any] | None:
-        file = self.folder / f"{key}.json"
-        return json.loads(file.read_text()) if file.is_file() else None
-
-    def put(
-        self, row: dict[str, Any], scores: torch.Tensor | None, weights: dict[str, torch.Tensor] | None
-    ) -> None:
-        file = self.folder / f"{row['run']}.json"
-        if scores is not None:
-            np.save(file.with_suffix(".npy"), scores.numpy())
-        if weights is not None:
-            tensors = {key: value.contiguous() for key, value in weights.items()}
-            safetensors.torch.save_file(tensors, file.with_suffix(".safetensors"))
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(row, indent=1))
-        os.replace(part, file)  # the row comes last: where it stands, the rest does too
-
-    def scores(self, row: dict[str, Any]) -> torch.Tensor:
-        return torch.from_numpy(np.load(self.folder / f"{row['run']}.npy"))
-
-    def weights(self, row: dict[str, Any]) -> Path:
-        return self.folder / f"{row['run']}.safetensors"
