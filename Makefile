@@ -11,7 +11,7 @@ demo: .venv/demo
 	$(BIN)/zoo compare --output $(DEMO_OUTPUT)
 
 test: .venv/dev lint
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n 2 --dist loadfile
 
 lint: .venv/dev
 	$(BIN)/ruff check .

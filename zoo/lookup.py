@@ -57,5 +57,5 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     """
     try:
         return table[name]
-    except (KeyError, TypeError):
+    except KeyError:
         raise unknown(kind, name, table) from None

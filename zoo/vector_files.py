@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from zoo.lookup import InputError
+from zoo.lookup import InputError, lookup
 
 PROGRESS_BYTES = 64 * 2**20  # larger files take seconds, packed ones above all: show how far it is
 LONGEST_LINE = 2**20
