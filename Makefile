@@ -3,12 +3,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO_OUTPUT ?= runs/demo
 
 .PHONY: demo test lint scatter bench clean
 
 demo: .venv/demo
-	$(BIN)/zoo compare --output $(DEMO_OUTPUT)
+	$(BIN)/zoo compare --config configs/openmoji/compare.yaml
 
 test: .venv/dev lint
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n 2 --dist loadfile

@@ -34,7 +34,7 @@ class Protocol:
         unknown_words: what to do with labels that have no vector: error, or a fallback.
     """
 
-    trials: int = 8
+    trials: int = 6
     seeds: int = 3
     epochs: int = 20
     batch_size: int = 256
