@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_heads import EMBEDDING, NUM_FEATURES, NUM_LABELS, graph_of
+from torch import Tensor
 from torch_geometric.data import Data
 
 from zoo.data import ImageDataset
@@ -56,3 +58,24 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
 def colour_graph(colours: ImageDataset) -> Data:
     """The label graph of the colours: every label a neighbour of every other."""
     return label_graph(colours.targets, colours.label_names, embeddings="random")
+
+
+@pytest.fixture
+def weights() -> Tensor:
+    """A label graph as a matrix (source, target), not symmetric, so that the direction matters."""
+    torch.manual_seed(0)
+    weights = torch.rand(NUM_LABELS, NUM_LABELS) * (torch.rand(NUM_LABELS, NUM_LABELS) < 0.5)
+    weights[0, 1], weights[1, 0] = 0.4, 0
+    return weights.fill_diagonal_(0.6)
+
+
+@pytest.fixture
+def graph(weights: Tensor) -> Data:
+    """The same as a label graph with label vectors."""
+    return graph_of(weights, torch.randn(NUM_LABELS, EMBEDDING))
+
+
+@pytest.fixture
+def feature_map() -> Tensor:
+    """(3, D, 4, 5)."""
+    return torch.randn(3, NUM_FEATURES, 4, 5)

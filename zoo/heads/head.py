@@ -1,6 +1,6 @@
 """What every head is: pooling, dropout, then a classifier.
 
-    feature map (B,D,h,w) --pool--> features (B,D) --norm, dropout--> classify --> logits (B,L)
+    feature map (B,D,h,w) --pool--> features (B,D) --norm, dropout--> classify --> refine --> logits (B,L)
 
 Pooling, folding and the question which features can be cached are answered here, once, for all heads.
 """
@@ -8,7 +8,7 @@ Pooling, folding and the question which features can be cached are answered here
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
@@ -80,7 +80,8 @@ class Standardize(nn.Module):
 class Head(nn.Module):
     """Feature map in, logits out.
 
-    A new head implements :meth:`classifiers` if they are the same for every image, else :meth:`classify`.
+    A new head implements :meth:`classifiers` if they are the same for every image, else :meth:`classify`; one that
+    draws conclusions from some labels to others implements :meth:`refine` too.
 
     Args:
         num_features: D, channels of the backbone's feature map.
@@ -116,13 +117,22 @@ class Head(nn.Module):
         self.offset: Tensor | None
         self.register_buffer("offset", None)
 
-    def forward(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B L"]:
-        return self.from_pooled(self.pool(feature_map))
+    def forward(
+        self, feature_map: Float[Tensor, "B D h w"], known: Int[Tensor, "B L"] | None = None
+    ) -> Float[Tensor, "B L"]:
+        """The logits of a batch.
 
-    def from_pooled(self, features: Tensor) -> Float[Tensor, "B L"]:
+        Args:
+            feature_map: (B, D, h, w).
+            known: what is known of the labels already, 1 present, 0 absent, -1 not known; for heads that can
+                conclude from it (:meth:`refine`).
+        """
+        return self.from_pooled(self.pool(feature_map), known)
+
+    def from_pooled(self, features: Tensor, known: Int[Tensor, "B L"] | None = None) -> Float[Tensor, "B L"]:
         """The rest of :meth:`forward`, for features (B, D) that were pooled before."""
         logits = self.classify(self.dropout(self.norm(features)))
-        return logits if self.offset is None else logits + self.offset
+        return self.refine(logits if self.offset is None else logits + self.offset, known)
 
     def standardize(
         self, mean: Float[Tensor, " D"], std: Float[Tensor, " D"], log_odds: Float[Tensor, " L"]
@@ -138,6 +148,16 @@ class Head(nn.Module):
     def classify(self, features: Tensor) -> Float[Tensor, "B L"]:
         """Pooled features (B, D), or the feature map of a head without pooling, to logits (B, L)."""
         return F.linear(features, self.classifiers(), self.classifier_bias())
+
+    def refine(self, logits: Float[Tensor, "B L"], known: Int[Tensor, "B L"] | None) -> Float[Tensor, "B L"]:
+        """The last step of :meth:`forward`: what the labels of an image say of each other; by default nothing.
+
+        Raises:
+            InputError: labels are known, and this head draws no conclusions from them.
+        """
+        if known is not None:
+            raise InputError(f"{type(self).__name__} does not reason from known labels to others")
+        return logits
 
     def classifiers(self) -> Float[Tensor, "L D"]:
         """One classifier a label, the same for every image.
