@@ -22,8 +22,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Data
 
 from zoo.convs import build_conv
-from zoo.heads.head import Head
-from zoo.lookup import InputError
+from zoo.heads.head import Head, label_vectors
 
 
 class GraphHead(Head):
@@ -60,14 +59,9 @@ class GraphHead(Head):
         bias: bool = False,
     ) -> None:
         super().__init__(num_features, labels, pooling=pooling, dropout=dropout)
-        if labels.x is None:
-            raise InputError(
-                "a graph head needs label vectors, and this label space has none: "
-                "make a label graph with zoo.label_graph(targets, label_names, embeddings='glove')"
-            )
+        sizes = [label_vectors(labels).size(1), *widths, num_features]
         for name in ("x", "edge_index", "edge_weight"):
             self.register_buffer(name, getattr(labels, name).clone())
-        sizes = [labels.x.size(1), *widths, num_features]
         self.convs = nn.ModuleList(
             build_conv(conv, size_in, size_out, hops=hops, attention_heads=attention_heads)
             for size_in, size_out in itertools.pairwise(sizes)

@@ -77,6 +77,20 @@ class Standardize(nn.Module):
         return (features - self.mean.view(shape)) / self.std.view(shape)
 
 
+def label_vectors(labels: Data) -> Float[Tensor, "L E"]:
+    """The label vectors of a label graph, for a head that cannot do without.
+
+    Raises:
+        InputError: it has none.
+    """
+    if labels.x is None:
+        raise InputError(
+            "this head needs label vectors, and this label space has none: "
+            "make a label graph with zoo.label_graph(targets, label_names, embeddings='glove')"
+        )
+    return labels.x
+
+
 class Head(nn.Module):
     """Feature map in, logits out.
 
