@@ -54,6 +54,32 @@ def summary(data_sets: list[str]) -> str:
     return "\n".join(lines)
 
 
+def few_labels(data: str, known: str) -> str:
+    """Regimes in which a graph may help: what ``linear`` reaches, and what the others add to it."""
+    with (RESULTS / "few_labels.csv").open() as file:
+        found = [row for row in csv.DictReader(file) if (row["data"], row["known"]) == (data, known)]
+    regimes, entries = (list(dict.fromkeys(row[key] for row in found)) for key in ("regime", "entry"))
+    by_cell = {(row["entry"], row["regime"]): row for row in found}
+
+    def cell(entry: str, regime: str) -> str:
+        row = by_cell[entry, regime]
+        if entry == "linear":
+            return f"{float(row['mAP']):.3f}"
+        return f"{float(row['gain_over_linear']):+.3f} ± {float(row['gain_half_width']):.3f}"
+
+    chance = " | ".join(f"{float(by_cell['linear', regime]['chance']):.3f}" for regime in regimes)
+    lines = [
+        f"| {data}, {'half of the labels known' if known == 'half' else 'nothing known'} | {' | '.join(regimes)} |",
+        "|---" * (len(regimes) + 1) + "|",
+        f"| chance | {chance} |",
+    ]
+    for entry in entries:
+        name, comma, rest = entry.partition(",")
+        cells = " | ".join(cell(entry, regime) for regime in regimes)
+        lines.append(f"| `{name}`{comma}{rest} | {cells} |")
+    return "\n".join(lines)
+
+
 def short(entry: str) -> str:
     """An entry without the backbone, which is the same in all of a table."""
     return re.sub(r"^(\w+)-[^:]+", r"\1", entry)
@@ -69,11 +95,18 @@ def rendered(text: str) -> str:
 
     def block(match: re.Match[str]) -> str:
         kind, argument = match.group(1), match.group(2)
-        data_sets = [name.strip() for name in argument.split(",")]
-        body = table(data_sets[0]) if kind == "results" else summary(data_sets)
+        arguments = [name.strip() for name in argument.split(",")]
+        if kind == "results":
+            body = table(*arguments)
+        elif kind == "summary":
+            body = summary(arguments)
+        else:
+            body = "\n\n".join(few_labels(data, known) for known in ("none", "half") for data in arguments)
         return f"<!-- {kind}: {argument} -->\n{body}\n<!-- end -->"
 
-    return re.sub(r"<!-- (results|summary): (.*?) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+    return re.sub(
+        r"<!-- (results|summary|few_labels): (.*?) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL
+    )
 
 
 if __name__ == "__main__":

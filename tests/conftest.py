@@ -79,3 +79,14 @@ def graph(weights: Tensor) -> Data:
 def feature_map() -> Tensor:
     """(3, D, 4, 5)."""
     return torch.randn(3, NUM_FEATURES, 4, 5)
+
+
+def pairwise_targets(
+    log_odds: np.ndarray, couplings: np.ndarray, num_images: int, seed: int = 0
+) -> np.ndarray:
+    """Targets (N, L) of a pairwise model of few labels, all of whose 2^L label vectors have their own probability."""
+    vectors = np.arange(2 ** len(log_odds))[:, None] >> np.arange(len(log_odds)) & 1
+    energy = vectors @ log_odds + np.einsum("vi,ij,vj->v", vectors, couplings, vectors) / 2
+    probability = np.exp(energy - energy.max())
+    drawn = np.random.default_rng(seed).choice(len(vectors), num_images, p=probability / probability.sum())
+    return vectors[drawn].astype(np.int8)

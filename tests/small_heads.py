@@ -16,7 +16,17 @@ NUM_LABELS = 7  # no other axis of a small head has this length: whichever has i
 EMBEDDING = 5
 
 # Options that make a head small where its paper's sizes are not: head -> options.
-SMALL: dict[str, dict[str, Any]] = {}
+SMALL: dict[str, dict[str, Any]] = {
+    "addgcn": {"width": 12},
+    "agcn": {"width": 6, "candidates": 2, "widths": (16,)},
+    "cma": {"vectors": "given", "widths": (12,)},
+    "csra": {"attention_heads": 4},
+    "gatn": {"attention_heads": 3, "attention_width": 12, "widths": (16,)},
+    "mldecoder": {"width": 12, "attention_heads": 3, "feedforward_width": 10},
+    "mldecoder_words": {"width": 12, "attention_heads": 3, "feedforward_width": 10},
+    "q2l": {"width": 12, "attention_heads": 3, "feedforward_width": 10},
+    "ssgrl": {"attention_width": 10, "output_width": 12},
+}
 
 
 def small_head(name: str, num_features: int, labels: Data, **options: Any) -> Head:
@@ -39,7 +49,9 @@ def graph_of(weights: Tensor, x: Tensor) -> Data:
     edge_index = weights.nonzero().T.contiguous()
     names = [f"label {i}" for i in range(len(weights))]
     edge_weight = weights[edge_index[0], edge_index[1]]
-    return Data(x=x, edge_index=edge_index, edge_weight=edge_weight, label_names=names, recipe={})
+    # Any weights can be read as couplings, which one head insists on.
+    recipe = {"edges": "couplings"}
+    return Data(x=x, edge_index=edge_index, edge_weight=edge_weight, label_names=names, recipe=recipe)
 
 
 def perturb(module: nn.Module) -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from jsonargparse import ArgumentParser
+from torch import Tensor
 
-from zoo.arguments import parse_arguments
+from zoo.arguments import parse_arguments, parse_options, split_options
 from zoo.lookup import InputError
 
 
@@ -66,3 +68,27 @@ def test_errors_are_one_line(parser, arguments, message):
     given = arguments if "--model" in arguments or not arguments else ["--model=a", *arguments]
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         parse_arguments(parser, given)
+
+
+def test_options_follow_a_name():
+    assert split_options("bce") == ("bce", {})
+    assert split_options(" mlp:widths=[64,32]:note=a=b ") == ("mlp", {"widths": "[64,32]", "note": "a=b"})
+    with pytest.raises(InputError, match=r"^'a:b': expected option=value after each colon, not 'b'$"):
+        split_options("a:b")
+    with pytest.raises(InputError, match=r"^'a:b=1:b=2': option 'b' is given twice$"):
+        split_options("a:b=1:b=2")
+
+
+def scale(targets: Tensor, weight: float | Tensor = 1.0, untyped=None, *, power: int = 2) -> None:
+    """Options to be written as text."""
+
+
+@pytest.mark.parametrize("skip", [{1}, {"targets"}])
+@pytest.mark.parametrize("function", [scale, partial(scale, power=3)])
+def test_options_are_typed_by_the_signature(function, skip):
+    given = {"weight": "2", "power": "3"}
+    assert parse_options("the scale", function, given, skip=skip) == {"power": 3, "weight": 2.0}
+    assert parse_options("the scale", function, {}, skip=skip) == {}, "what is not given stays at its default"
+    for key, message in (("power", "expected int, not 'x'"), ("weight", "expected float, not 'x'")):
+        with pytest.raises(InputError, match=f"^option of the scale: {key}: {message}$"):
+            parse_options("the scale", function, {key: "x"}, skip=skip)

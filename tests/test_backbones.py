@@ -198,6 +198,95 @@ def test_tokens_without_a_grid_are_an_error_and_not_a_guess():
         backbone._tokens_to_map(torch.zeros(1, 58, backbone.num_features), 160, 160)
 
 
+# Feature levels: channels and (h, w) of every map that a model can give, at its own size; the last is the usual one.
+LEVELS = {
+    "test_resnet": [(32, 80), (32, 40), (48, 20), (192, 10), (96, 5)],
+    "test_efficientnet": [
+        (16, 80),
+        (24, 40),
+        (32, 20),
+        (48, 10),
+        (256, 5),
+    ],  # 64 channels before its last convolution
+    "test_mambaout": [(16, 40), (32, 20), (48, 10), (64, 5)],
+    "swin_tiny_patch4_window7_224": [(96, 56), (192, 28), (384, 14), (768, 7)],
+    "hiera_tiny_224": [(96, 56), (192, 28), (384, 14), (768, 7)],
+    "coat_lite_tiny": [(64, 56), (128, 28), (256, 14), (320, 7)],
+    "pit_ti_distilled_224": [(64, 27), (128, 14), (256, 1)],
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", LEVELS)
+def test_levels_are_the_maps_of_the_last_stages_the_finest_first(name):
+    backbone, expected = build(name), LEVELS[name]
+    images = random_images(1, 3, *own_size(backbone))
+    (alone, all_maps), stages = (backbone.with_levels(n)(images) for n in (1, len(expected))), len(expected)
+    assert [(m.shape[1], m.shape[2], m.shape[3]) for m in all_maps] == [(c, s, s) for c, s in expected]
+    torch.testing.assert_close(all_maps[-1], alone)
+    timms = backbone.model.forward_intermediates(images, output_fmt="NCHW", intermediates_only=True)
+    for own in all_maps[:-1]:
+        assert any(own.shape == m.shape and torch.allclose(own, m) for m in timms)
+    two = backbone.with_levels(2)
+    assert two.level_features == [c for c, _ in expected[-2:]]
+    assert two.num_features == backbone.num_features == expected[-1][0]
+    for own, other in zip(two(images), all_maps[-2:], strict=True):
+        torch.testing.assert_close(own, other)
+    with pytest.raises(
+        InputError, match=rf"{name} has feature maps of {stages} sizes and so no {stages + 1} levels"
+    ):
+        backbone.with_levels(stages + 1)
+
+
+def test_levels_when_building_and_other_levels_of_the_same_model():
+    backbone = build("test_resnet", img_size=64, levels=3)
+    assert (backbone.levels, backbone.level_features) == (3, [48, 192, 96])
+    assert [tuple(m.shape) for m in backbone(random_images(2, 3, 64, 96))] == [
+        (2, 48, 8, 12),
+        (2, 192, 4, 6),
+        (2, 96, 2, 3),
+    ]
+    one = backbone.with_levels(1)
+    assert (one.levels, one.level_features, backbone.levels) == (1, [96], 3)
+    assert one.model is backbone.model
+    assert backbone.with_levels(3) is backbone
+    assert all(p.device.type == "cpu" for p in backbone.parameters())
+    assert one.state_dict().keys() == backbone.state_dict().keys()
+
+
+def test_a_gradient_reaches_the_first_layer_from_every_level():
+    backbone = build("test_resnet", levels=3).train()
+    first = next(backbone.parameters())
+    for feature_map in backbone(random_images(2, 3, 64, 64)):
+        (gradient,) = torch.autograd.grad(feature_map.square().mean(), first, retain_graph=True)
+        assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "words"),
+    [
+        (
+            "test_vit",
+            2,
+            "test_vit has feature maps of 1 size and so no 2 levels: ask for fewer, or take a backbone",
+        ),
+        ("test_resnet", 0, "levels is a number of feature maps, 1 or more, not 0"),
+    ],
+)
+def test_levels_that_a_model_has_not(name, levels, words):
+    with pytest.raises(InputError, match=words):
+        build(name, levels=levels)
+
+
+def test_a_model_without_intermediate_maps_has_one_level(monkeypatch):
+    monkeypatch.delattr(timm.models.ResNet, "forward_intermediates")
+    with pytest.raises(
+        InputError, match="test_resnet has one feature map and not several levels: timm gives no"
+    ):
+        build("test_resnet", levels=2)
+    assert build("test_resnet").levels == 1
+
+
 # Input sizes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 import urllib.error
@@ -20,7 +21,10 @@ import zoo
 from zoo import backbones, cli, comparison
 from zoo.cli import COMMANDS, main
 from zoo.convs import CONVS, list_convs
-from zoo.heads import HEADS
+from zoo.cost import head_cost
+from zoo.data import DATASETS
+from zoo.heads import HEADS, graph_edges
+from zoo.losses import LOSSES
 
 BACKBONE = "test_efficientnet"
 ROOT = Path(__file__).parents[1]
@@ -164,9 +168,100 @@ def test_list_a_kind(arguments, expected, capsys):
 
 
 def test_list_by_a_config(tmp_path, capsys):
-    (tmp_path / "list.yaml").write_text("kind: heads\npattern: m*\n")
+    (tmp_path / "list.yaml").write_text("kind: heads\npattern: ml[gp]*\n")
     assert run("list", "--config", "list.yaml") == 0
     assert capsys.readouterr().out.splitlines() == ["mlgcn", "mlp"]
+
+
+def rows(text, column):
+    """The rows of the last table whose first column has this name, as dicts; where a cell is empty, those before it."""
+    text = f"\n{text}"
+    table = text[text.rindex(f"\n{column} ") + 1 :].partition("\n\n")[0]
+    names, *cells = (re.split(r" {2,}", line.rstrip()) for line in table.splitlines())
+    return {row[0]: dict(zip(names, row, strict=False)) for row in cells if row[0]}
+
+
+def test_list_verbose(capsys):
+    assert run("list", "--verbose") == 0
+    text, errors = capsys.readouterr()
+    assert errors == "", "no bar where nobody looks at it"
+    assert max(map(len, text.splitlines())) <= 100
+    named = {
+        "head": zoo.list_heads(),
+        "conv": list_convs(),
+        "label space": zoo.list_label_spaces(),
+        "data set": DATASETS,
+        "loss": LOSSES,
+    }
+    for column, names in named.items():
+        assert set(rows(text, column)) == set(names), column
+    assert rows(text, "conv")["SSGConv"]["options"] == "hops=16"
+    assert rows(text, "loss")["focal"]["options"] == "gamma=2.0, alpha=0.25"
+    assert rows(text, "label space")["voc2007"]["images"] == "5,011"
+    assert "backbones: 1,3" in text
+    said = rows(text.partition("\nOn resnet101 ")[0], "head")
+    assert said["sgc"]["what it is"] == "mlgcn with conv=SGConv, widths=(), hops=2"
+    assert all(len(row["what it is"]) > 30 for row in said.values())
+    assert not any("module's docstring" in row["what it is"] for row in said.values())
+
+
+def test_list_verbose_counts_what_heads_cost(capsys):
+    options = ["--backbone=test_vit", "--labels=voc2007", "--map_size=3"]
+    names = ("coupled", "csra", "linear", "logitgcn", "mlgcn", "q2l")
+    for name in names:
+        assert run("list", "heads", name, "--verbose", *options) == 0
+        text = capsys.readouterr().out
+        assert "On test_vit (0.3 M parameters): 64 channels at 3 x 3 positions, voc2007 labels." in text
+        ((found, row),) = rows(text, "head").items()
+        assert found == name
+        cost = head_cost(name, 64, zoo.label_space("voc2007", edges=graph_edges(name)), 3)
+        assert row["parameters, M"] == f"{cost.parameters / 1e6:,.2f}"
+        assert row["MFLOPs an image"] == f"{cost.flops_image / 1e6:,.2f}"
+        assert row["once"] == f"{cost.flops_once / 1e6:,.2f}"
+        assert row["reads"].startswith("map" if name in ("csra", "q2l") else "pooled")
+        assert row["reads"].endswith(", graph") == (name in ("coupled", "logitgcn", "mlgcn"))
+        assert row["known labels"] == ("used" if name in ("coupled", "logitgcn") else "-")
+        assert row["folds"] == {"coupled": "at times", "linear": "yes", "mlgcn": "yes"}.get(name, "-")
+
+
+def test_list_verbose_of_what_has_names_alone(capsys):
+    assert run("list", "backbones", "resnet10[12]", "--verbose") == 0
+    assert capsys.readouterr().out.splitlines() == ["resnet101"]
+    assert run("list", "heads", "x*", "--verbose") == 0
+    assert capsys.readouterr().out == "no heads match 'x*'\n"
+
+
+def test_list_verbose_of_a_plain_function(monkeypatch, capsys):
+    """As a head, and without a word about itself."""
+    monkeypatch.setitem(HEADS, "mine", lambda num_features, labels: HEADS["linear"](num_features, labels))
+    assert run("list", "heads", "mine", "--verbose") == 0
+    expected = {"reads": "pooled", "known labels": "-", "folds": "-", "parameters, M": "0.16"}
+    assert expected.items() <= rows(capsys.readouterr().out, "head")["mine"].items()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["heads", "linear", "--verbose"],
+        ["--verbose", "heads", "linear"],
+        ["--verbose", "true", "heads", "linear"],
+        ["heads", "--verbose", "linear"],
+        ["heads", "linear", "--verbose", "--backbone", "resnet18"],
+    ],
+)
+def test_what_is_true_or_false_may_be_given_by_its_name_alone(arguments, capsys):
+    assert run("list", *arguments) == 0
+    assert "whatever the number of images" in capsys.readouterr().out
+    assert run("list", "--verbose", "false", "heads", "linear") == 0
+    assert capsys.readouterr().out == "linear\n"
+
+
+def test_a_flag_before_another_option(saved, table, capsys):
+    options = ["--data", table, "--freeze_backbone", "--resume", "--resmue"]
+    assert fails(capsys, "train", "--model=x", *options).startswith("unknown option of zoo train 'resmue'")
+    parser = cli._parser("train", COMMANDS["train"])
+    spelt = cli._spell_out_flags("train", parser, ["--resume", "--model", "a", "--freeze_backbone", "maybe"])
+    assert spelt == ["--model", "a", "--freeze_backbone", "maybe", "--resume=true"]
 
 
 MANY_LINES = """
@@ -336,6 +431,49 @@ def test_predict_with_a_threshold(saved, table, capsys):
 # --- compare -----------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def coupled(colours, tmp_path_factory):
+    """The folder of a model to which red says green, and nothing else says anything."""
+    torch.manual_seed(0)
+    graph = zoo.label_graph(colours.targets, colours.label_names, edges="couplings", embeddings="onehot")
+    graph.edge_weight = torch.zeros(9)
+    graph.edge_weight[1] = 8.0
+    model = zoo.build(f"coupled-{BACKBONE}", graph)
+    model.head.strength.fill_(1)
+    return model.save(tmp_path_factory.mktemp("coupled"))
+
+
+def test_predict_with_known_labels(coupled, table, capsys):
+    def scores(*arguments):
+        assert run("predict", table.parent / "00.png", "--model", coupled, "--top_k=3", *arguments) == 0
+        words = capsys.readouterr().out.rpartition(": ")[2].replace(",", "").split()
+        return {label: float(score) for label, score in zip(words[::2], words[1::2], strict=True)}
+
+    plain, red = scores(), scores("--known", "red")
+    assert red["red"] == 1
+    assert red["green"] > plain["green"] + 0.3
+    assert red["blue"] == plain["blue"]
+    assert scores("--known=red=true") == scores("--known", "red=") == red
+    pale = scores("--known", "red=false, blue = True")
+    assert (pale["red"], pale["blue"]) == (0, 1)
+    assert pale["green"] < plain["green"] - 0.3
+    assert scores("--known=red=FALSE,blue") == pale
+    (expected,) = zoo.load(coupled).predict(table.parent / "00.png", known={"red": True}, top_k=3)
+    assert red == {label: round(score, 2) for label, score in expected.items()}
+
+
+def test_known_labels_that_are_wrong(coupled, saved, table, capsys):
+    def message(model, known):
+        return fails(capsys, "predict", table.parent / "00.png", "--model", model, f"--known={known}")
+
+    assert "unknown label 'rde'. Did you mean red?" in message(coupled, "rde")
+    assert "unknown label ''" in message(coupled, "red,")
+    assert "unknown value of a known label 'maybe'. Known: false, true" in message(coupled, "red=maybe")
+    assert "LinearHead does not reason from known labels to others. Heads that do: coupled" in message(
+        saved, "red"
+    )
+
+
 def test_compare_by_a_config_that_arguments_override(table, tmp_path, capsys):
     config = {
         "data": str(table),
@@ -423,6 +561,8 @@ def test_compare_a_head_and_a_conv_of_ones_own(own_file, table, tmp_path, capsys
 def test_a_head_of_ones_own_in_list(own_file, capsys):
     assert run("list", "heads", "--import", own_file) == 0
     assert "mine" in capsys.readouterr().out.splitlines()
+    assert run("list", "heads", "mine", "--verbose", "--import", own_file) == 0
+    assert rows(capsys.readouterr().out, "head")["mine"]["reads"] == "pooled"
 
 
 # --- what a user can get wrong -----------------------------------------------------------------------------
@@ -431,7 +571,7 @@ def test_a_head_of_ones_own_in_list(own_file, capsys):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("comapre", "unknown command 'comapre'. Did you mean compare? Known: compare, evaluate, graph, list"),
+        ("comapre", "unknown command 'comapre'. Did you mean compare? Known: compare, convert, evaluate, graph"),
         ("compare --modles a-b", "unknown option of zoo compare 'modles'. Did you mean models"),
         ("train --freeze-backbone true", "unknown option of zoo train 'freeze-backbone'. Did you mean freeze_backbone"),
         ("compare somewhere", "unrecognized arguments: somewhere"),
@@ -458,11 +598,17 @@ def test_a_head_of_ones_own_in_list(own_file, capsys):
         ("compare --models= --data {table}", "no model to compare"),
         ("compare --trials 0 --data {table}", "trials must be at least 1, not 0"),
         ("compare --loss bec --data {table}", "unknown loss 'bec'. Did you mean bce"),
+        ("compare --loss asl:gama_neg=2 --data {table}", "unknown option of the asl loss 'gama_neg'. Did you mean"),
+        ("train --model linear-resnet18 --loss asl:clip=2 --data {table}", "clip must be within [0, 1), not 2.0"),
         ("train --model resnet18 --data {table}", "a model's name is <head>-<timm name>, such as 'linear-resnet18'"),
         ("train --model linear-resnet18 --optimizer adam --data {table}", "unknown optimizer 'adam'. Did you mean"),
         ("evaluate --data {table} --model nowhere", "nowhere: no saved model there (config.json is missing)"),
         ("evaluate --data {table} --model {saved} --split tests", "unknown split 'tests'. Did you mean test"),
         ("predict nowhere.jpg --model {saved}", "nowhere.jpg: no such image file or folder"),
+        ("list heads linear --verbose --backbone resnet1O1", "unknown backbone 'resnet1O1'. Did you mean"),
+        ("list heads linear --verbose --labels coco", "unknown label space 'coco'. Did you mean coco2014"),
+        ("list heads linear --verbose --map_size 0", "map_size must be 1 or more, not 2048 and 0"),
+        ("list haeds --verbose", "unknown kind 'haeds'. Did you mean heads"),
         ("predict {table} --model {saved} --top_k 0", "top_k must be at least 1, not 0"),
     ],
 )  # fmt: skip
@@ -667,5 +813,6 @@ def test_as_a_process(saved, table):
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr
-        == "zoo: unknown option of zoo list 'kidn'. Did you mean kind? Known: config, kind, pattern\n"
+        == "zoo: unknown option of zoo list 'kidn'. Did you mean kind? Known: backbone, config, kind, labels, "
+        "map_size, pattern, verbose\n"
     )

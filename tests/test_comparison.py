@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from zoo.entry import default_entries
 from zoo.evaluate import evaluate
 from zoo.graph import label_graph
 from zoo.lookup import InputError
+from zoo.losses import LOSSES
 from zoo.protocol import EXPLORING
 from zoo.user_modules import import_module_file
 
@@ -139,6 +141,8 @@ def test_a_range_of_one_value_is_that_value():
         ({"lr": (0.1, 0.01)}, "lr must be a range of positive numbers, low then high, not 0.1, 0.01"),
         ({"weight_decay": (0.0, 1.0)}, "weight_decay must be a range of positive numbers"),
         ({"loss": "bec"}, "unknown loss 'bec'. Did you mean bce"),
+        ({"loss": "focal:gama=1"}, "unknown option of the focal loss 'gama'. Did you mean gamma"),
+        ({"loss": "focal:gamma=-1"}, "gamma must be finite and not negative, not -1.0"),
     ],
 )
 def test_protocol_refuses(options, message):
@@ -230,7 +234,8 @@ def test_controls_are_made_from_the_graph(photos, tmp_path, monkeypatch):
     assemble = comparison.assemble
 
     def spy(backbone, head, graph, **options):
-        seen.append((graph.recipe.get("control", "real"), graph.edge_index, graph.x))
+        if head == "mlgcn":  # the baselines beside it are given no graph
+            seen.append((graph.recipe.get("control", "real"), graph.edge_index, graph.x))
         return assemble(backbone, head, graph, **options)
 
     monkeypatch.setattr(comparison, "assemble", spy)
@@ -245,6 +250,50 @@ def test_controls_are_made_from_the_graph(photos, tmp_path, monkeypatch):
         torch.equal(x, done.graph.x) for name, _, x in seen if name in ("identity", "shuffled", "real")
     )
     assert all(edges.shape == (2, 4) for name, edges, _ in seen if name == "identity")
+
+
+def test_each_head_has_its_own_kind_of_graph(photos, tmp_path, monkeypatch):
+    """Couplings for one, conditional probabilities for another, and controls of what the first was given."""
+    seen = {}
+    assemble = comparison.assemble
+
+    def spy(backbone, head, graph, **options):
+        seen.setdefault((head, graph.recipe.get("control", "real")), []).append(graph)
+        return assemble(backbone, head, graph, **options)
+
+    monkeypatch.setattr(comparison, "assemble", spy)
+    protocol, models = replace(QUICK, trials=1, epochs=2), (f"coupled-{BACKBONE}", TWO[1])
+    done = run(photos, tmp_path, models, protocol=protocol, controls=True)
+    assert {name for name in seen if name[0] in ("coupled", "mlgcn")} == {
+        ("coupled", name) for name in ("real", "identity", "shuffled", "random_vectors")
+    } | {("mlgcn", "real")}
+    train = photos.split("train")
+    options = {"embeddings": "random", "threshold": QUICK.threshold}
+    for head, edges in (("coupled", "couplings"), ("mlgcn", "conditional")):
+        expected = label_graph(train.targets, train.label_names, edges=edges, **options)
+        assert expected.recipe["edges"] == edges
+        for graph in seen[head, "real"]:
+            assert graph.recipe == expected.recipe
+            assert torch.equal(graph.edge_weight, expected.edge_weight)
+            if edges == "conditional":
+                assert torch.equal(graph.edge_weight, done.graph.edge_weight), "the graph of the report"
+    assert all(graph.recipe["edges"] == "couplings" for graph in seen["coupled", "shuffled"])
+    assert all(graph.num_edges == 4 for graph in seen["coupled", "identity"])
+    assert len(done.results) == 8
+
+
+def test_the_best_model_keeps_what_was_fitted_at_the_end(photos, tmp_path):
+    """The test scores of a run are those of the fitted head, and so are those of the model that is left."""
+    targets = np.repeat(photos.targets[:, :1], 4, axis=1)  # one label under four names
+    alike = replace(photos, targets=targets)
+    done = run(
+        alike, tmp_path, [f"coupled-{BACKBONE}"], protocol=replace(QUICK, trials=1, seeds=1, lr=(1e-4, 1e-4))
+    )
+    model = zoo.load(tmp_path / "best_model")
+    assert model.head.strength > 0.1
+    assert (model.head.positives == targets[photos.splits == "train", 0].sum()).all()
+    scores = evaluate(model, alike.split("test"), workers=0, progress=False).scores
+    torch.testing.assert_close(scores, done.winner.scores[0], atol=1e-5, rtol=1e-4)
 
 
 # --- honesty -----------------------------------------------------------------------------------------------
@@ -337,7 +386,14 @@ def test_fine_tuning_trains_the_backbone_and_repeats(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"epochs": 2}, {"batch_size": 4}, {"threshold": 0.9}, {"loss": "softmargin"}]
+    "change",
+    [
+        {"epochs": 2},
+        {"batch_size": 4},
+        {"threshold": 0.9},
+        {"loss": "softmargin"},
+        {"loss": "bce:pos_weight=2"},
+    ],
 )
 def test_another_protocol_is_another_run(finished, photos, tmp_path, monkeypatch, change):
     shutil.copytree(finished[2] / "runs", tmp_path / "runs")
@@ -380,8 +436,6 @@ HEADS["scaled"] = Scaled
 
 
 def test_a_changed_head_of_ones_own_is_another_run(photos, tmp_path, monkeypatch):
-    import sys
-
     file, spy, counts = tmp_path / "my_head.py", Spy(monkeypatch), []
     monkeypatch.setitem(comparison.HEADS, "scaled", None)  # and take it out again afterwards
     for factor in (1.0, 1.0, 5.0):
@@ -393,6 +447,34 @@ def test_a_changed_head_of_ones_own_is_another_run(photos, tmp_path, monkeypatch
         counts.append(spy.fits)
     sys.modules.pop("zoo_import_my_head")
     assert counts == [2, 2, 4]
+
+
+OWN_LOSS = """
+from zoo.losses import LOSSES, BCELoss
+
+class Counted(BCELoss):
+    def __init__(self, label_counts, power: float = 1.0):
+        super().__init__(pos_weight={factor} * (label_counts[1] / label_counts[0]) ** power)
+        Counted.seen = label_counts
+
+LOSSES["counted"] = Counted
+"""
+
+
+def test_a_changed_loss_of_ones_own_is_another_run(photos, tmp_path, monkeypatch):
+    file, spy, counts = tmp_path / "my_loss.py", Spy(monkeypatch), []
+    monkeypatch.setitem(LOSSES, "counted", None)  # and take it out again afterwards
+    for factor in (1.0, 1.0, 5.0):
+        file.write_text(OWN_LOSS.format(factor=factor))
+        sys.modules.pop("zoo_import_my_loss", None)
+        import_module_file(file)
+        protocol = replace(QUICK, trials=1, seeds=1, epochs=1, loss="counted:power=0.5")
+        run(photos, tmp_path / "out", TWO[:1], protocol=protocol)
+        counts.append(spy.fits)
+    module = sys.modules.pop("zoo_import_my_loss")
+    assert counts == [2, 2, 4]
+    train = photos.split("train").targets
+    assert module.Counted.seen.tolist() == [(train == 1).sum(0).tolist(), (train == 0).sum(0).tolist()]
 
 
 # --- the words of errors -----------------------------------------------------------------------------------

@@ -93,6 +93,24 @@ def test_shuffled_changes_most_edges(graph: Data) -> None:
         assert len(now & was) < len(was) / 2
 
 
+def test_shuffled_deals_the_weights_anew_where_all_labels_are_neighbours() -> None:
+    """There are no other neighbours to be had: only which of them weighs how much can be random."""
+    complete = label_graph(label_counts("voc2007"), edges="couplings", embeddings="onehot")
+    was = dense(complete)
+    assert len(edges(complete)) == 20 * 19
+    assert (was < 0).any()
+    for seed in range(3):
+        mixed = shuffled(complete, seed)
+        now = dense(mixed)
+        assert torch.equal(mixed.edge_index, complete.edge_index)
+        np.testing.assert_array_equal(np.sort(now, axis=0), np.sort(was, axis=0))  # what each label receives
+        np.testing.assert_array_equal(now.diagonal(), was.diagonal())
+        assert (now != was).sum() > 0.9 * 380
+        between = ~np.eye(20, dtype=bool)
+        alike = [np.corrcoef(now[between[:, i], i], was[between[:, i], i])[0, 1] for i in range(20)]
+        assert abs(np.mean(alike)) < 0.15
+
+
 def test_shuffled_reaches_every_arrangement_alike() -> None:
     """Four labels with one neighbour each way: the nine derangements, equally likely."""
     ring = Data(

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from zoo import vector_files
+from zoo.asge import asge
 from zoo.embeddings import EMBEDDINGS, GLOVE_STD, SHIPPED, LabelEmbeddings, label_embeddings
 from zoo.lookup import InputError
 
@@ -614,6 +615,30 @@ def test_dim_and_seed_out_of_range():
         label_embeddings(["a"], "random", dim=0)
     with pytest.raises(InputError, match="seed -1"):
         label_embeddings(["a"], "random", seed=-1)
+
+
+EDGES = (torch.tensor([[0, 0, 1, 2], [0, 1, 1, 2]]), torch.tensor([1.0, 0.5, 1.0, 1.0]))
+
+
+def test_vectors_fitted_to_a_graph():
+    result = label_embeddings(["cup", "tea", "cow"], "asge", dim=40, seed=3, edges=EDGES)
+    assert result.source == "ASGE 40-d, seed 3"
+    assert result.words == {"cup": [], "tea": [], "cow": []}
+    lengths = result.vectors.norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full((3,), GLOVE_STD * 40**0.5), msg="entries like GloVe's")
+    torch.testing.assert_close(result.vectors / lengths[:, None], asge(*EDGES, 3, dim=40, seed=3))
+    assert torch.equal(label_embeddings(["a"], "onehot", edges=EDGES).vectors, torch.eye(1))
+
+
+def test_vectors_fitted_to_a_graph_need_its_edges():
+    with pytest.raises(
+        InputError, match=r"asge vectors come from the edges.*label_graph\(.*embeddings='asge'\)"
+    ):
+        label_embeddings(["cup", "tea"], "asge")
+    with pytest.raises(
+        InputError, match=r"unknown label embeddings 'agse'\. Did you mean asge\? Known: asge, glove"
+    ):
+        label_embeddings(["cup", "tea"], "agse")
 
 
 def test_a_user_adds_a_source(monkeypatch):

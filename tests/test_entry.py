@@ -62,7 +62,7 @@ def test_kind():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("mlgnc-resnet18", "unknown head 'mlgnc'. Did you mean mlgcn? Known: gat, linear, mlgcn, mlp, sgc"),
+        ("mlgnc-resnet18", "unknown head 'mlgnc'. Did you mean mlgcn? Known: addgcn, "),
         ("mlgcn-resnet81", "unknown backbone 'resnet81'. Did you mean resnet"),
         ("resnet18", "a model's name is <head>-<timm name>, such as 'linear-resnet18'; 'resnet18' has no hyphen"),
         ("mlp-resnet18:width=[64]", "unknown option of head 'mlp' 'width'. Did you mean widths? Known: dropout, graph"),

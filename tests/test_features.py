@@ -16,6 +16,7 @@ from zoo.features import OnFeatures, features_kind, frozen_features, standardize
 from zoo.graph import unlinked_labels
 from zoo.heads import Head, build_head
 from zoo.heads.head import POOLINGS
+from zoo.lookup import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +180,15 @@ def test_a_head_on_frozen_features_is_the_head(name, pooling, backbone, colours,
     features = frozen_features(backbone, colours, kind, workers=0)
     expected = head(directly(backbone, colours))
     torch.testing.assert_close(OnFeatures(head)(features), expected, atol=3e-3, rtol=1e-3)
+
+
+def test_several_levels_are_refused_before_any_work(backbone, colours, seen):
+    with pytest.raises(
+        InputError, match=r"hold one feature map, and this head takes 2: .*freeze_backbone=False, or"
+    ):
+        frozen_features(backbone.with_levels(2), colours, "map", workers=0)
+    assert not seen
+    assert not (cache_dir() / "features").exists()
 
 
 def test_dropout_acts_on_frozen_features():

@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import SimpleConv
 from torch_geometric.utils import coalesce, k_hop_subgraph, to_dense_adj
 
+from zoo.asge import asge
 from zoo.counts import LabelCounts, count_labels
 from zoo.graph import NORMALIZATIONS, check_graph, label_graph, unlinked_labels
 from zoo.label_spaces import label_counts
@@ -209,9 +210,19 @@ def test_targets_counts_and_label_lists_give_one_graph() -> None:
     assert label_graph(SEASIDE, **options).label_names == sorted(SEASIDE_NAMES)
 
 
+def test_vectors_can_come_from_the_edges_of_the_graph() -> None:
+    plain, fitted = (label_graph(SEASIDE, threshold=0.3, embeddings=name) for name in ("onehot", "asge"))
+    assert torch.equal(fitted.edge_index, plain.edge_index)
+    assert torch.equal(fitted.edge_weight, plain.edge_weight)
+    expected = asge(plain.edge_index, plain.edge_weight, len(plain.label_names))
+    torch.testing.assert_close(torch.nn.functional.normalize(fitted.x, dim=1), expected)
+    assert fitted.recipe["embeddings"] == "ASGE 300-d, seed 0"
+
+
 def test_the_recipe_says_how_the_graph_was_made() -> None:
     graph = label_graph(SEASIDE, threshold=0.3, p=0.1, normalization="row", embeddings="onehot")
     assert graph.recipe == {
+        "edges": "conditional",
         "threshold": 0.3,
         "p": 0.1,
         "normalization": "row",

@@ -7,14 +7,14 @@ from importlib import resources
 
 import pytest
 import torch
-from small_heads import EMBEDDING, NUM_FEATURES, NUM_LABELS, perturb
+from small_heads import EMBEDDING, NUM_FEATURES, NUM_LABELS, graph_of, perturb
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
 
 from zoo.convs import CONVS
 from zoo.graph import unlinked_labels
-from zoo.heads import build_head, head_options
+from zoo.heads import build_head, fold_head, head_options
 from zoo.heads.graph_head import GraphHead
 from zoo.heads.head import Head
 from zoo.label_spaces import label_space
@@ -62,7 +62,97 @@ def gat_logits(head: Head, graph: Data, weights: Tensor, feature_map: Tensor) ->
     return feature_map.amax((2, 3)) @ x.T
 
 
-FORMULAS = {"gat": gat_logits, "mlgcn": mlgcn_logits, "sgc": sgc_logits}
+def gatv2_logits(head: Head, graph: Data, weights: Tensor, feature_map: Tensor) -> Tensor:
+    """The nonlinearity comes before the attention vector, and so its answer depends on both labels together."""
+    x = graph.x
+    for layer in (0, 1):
+        q = parameters_of(head, f"convs.{layer}.conv.")
+        sent, received = (x @ q[f"lin_{side}.weight"].T + q[f"lin_{side}.bias"] for side in "lr")
+        per_label = []
+        for i in range(NUM_LABELS):
+            neighbours = [j for j in range(NUM_LABELS) if weights[j, i] != 0]
+            parts = []
+            for h, columns in enumerate(torch.arange(sent.size(1)).chunk(4)):
+                energies = []
+                for j in neighbours:
+                    summed = sent[j] + received[i] + weights[j, i] * q["lin_edge.weight"][:, 0]
+                    energies.append(F.leaky_relu(summed[columns], 0.2) @ q["att"][0, h])
+                parts.append(torch.stack(energies).softmax(0) @ sent[neighbours][:, columns])
+            per_label.append(torch.cat(parts))
+        x = torch.stack(per_label) + q["bias"]
+        x = F.leaky_relu(x, 0.2) if layer == 0 else x
+    return feature_map.amax((2, 3)) @ x.T
+
+
+def transformer_logits(head: Head, graph: Data, weights: Tensor, feature_map: Tensor) -> Tensor:
+    """Scaled dot products, with the edge in the keys and the values, and the label's own vector beside them."""
+    x = graph.x
+    for layer in (0, 1):
+        q = parameters_of(head, f"convs.{layer}.conv.")
+        query, key, value, own = (
+            x @ q[f"lin_{part}.weight"].T + q[f"lin_{part}.bias"]
+            for part in ("query", "key", "value", "skip")
+        )
+        per_label = []
+        for i in range(NUM_LABELS):
+            neighbours = [j for j in range(NUM_LABELS) if weights[j, i] != 0]
+            edges = torch.stack([weights[j, i] * q["lin_edge.weight"][:, 0] for j in neighbours])
+            parts = []
+            for columns in torch.arange(query.size(1)).chunk(4):
+                keys = (key[neighbours] + edges)[:, columns]
+                attention = (keys @ query[i, columns] / len(columns) ** 0.5).softmax(0)
+                parts.append(attention @ (value[neighbours] + edges)[:, columns])
+            per_label.append(torch.cat(parts) + own[i])
+        x = torch.stack(per_label)
+        x = F.leaky_relu(x, 0.2) if layer == 0 else x
+    return feature_map.amax((2, 3)) @ x.T
+
+
+def cheb_logits(head: Head, graph: Data, weights: Tensor, feature_map: Tensor) -> Tensor:
+    """T_0 = I, T_1 = -S, T_2 = 2 S^2 - I."""
+    x, receives, identity = graph.x, weights.T, torch.eye(NUM_LABELS)
+    for layer in (0, 1):
+        q = parameters_of(head, f"convs.{layer}.conv.")
+        terms = (identity, -receives, 2 * receives @ receives - identity)
+        x = sum(t @ x @ q[f"lins.{k}.weight"].T for k, t in enumerate(terms)) + q["bias"]
+        x = F.leaky_relu(x, 0.2) if layer == 0 else x
+    return feature_map.amax((2, 3)) @ x.T
+
+
+def ssgc_logits(head: Head, graph: Data, weights: Tensor, feature_map: Tensor) -> Tensor:
+    q, receives = parameters_of(head, "convs.0.conv."), weights.T
+    powers = [torch.linalg.matrix_power(receives, k) @ graph.x for k in range(1, 17)]
+    mixed = 0.05 * graph.x + 0.95 * torch.stack(powers).mean(0)
+    return feature_map.amax((2, 3)) @ (mixed @ q["lin.weight"].T + q["lin.bias"]).T
+
+
+def appnp_logits(head: Head, graph: Data, weights: Tensor, feature_map: Tensor) -> Tensor:
+    """A perceptron of each label alone, then ten steps of a walk that starts again with probability 0.1."""
+    p = dict(head.named_parameters())
+    hidden = F.leaky_relu(graph.x @ p["mlp.0.weight"].T + p["mlp.0.bias"], 0.2)
+    predicted = hidden @ p["convs.0.resize.weight"].T + p["convs.0.resize.bias"]
+    classifiers = predicted
+    for _ in range(10):
+        classifiers = 0.9 * weights.T @ classifiers + 0.1 * predicted
+    return feature_map.amax((2, 3)) @ classifiers.T
+
+
+def parameters_of(head: Head, prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value for name, value in head.named_parameters() if name.startswith(prefix)
+    }
+
+
+FORMULAS = {
+    "appnp": appnp_logits,
+    "cheb": cheb_logits,
+    "gat": gat_logits,
+    "gatv2": gatv2_logits,
+    "mlgcn": mlgcn_logits,
+    "sgc": sgc_logits,
+    "ssgc": ssgc_logits,
+    "transformer": transformer_logits,
+}
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -71,6 +161,121 @@ def test_logits_equal_the_formula(name, graph, weights, feature_map):
     perturb(head)
     expected = FORMULAS[name](head, graph, weights, feature_map)
     torch.testing.assert_close(head(feature_map), expected, atol=1e-5, rtol=1e-4)
+
+
+# --- against over-smoothing ----------------------------------------------------------------------------------
+
+
+def test_residual_adds_the_input_of_every_convolution(graph, weights, feature_map):
+    head = build_head("mlgcn", NUM_FEATURES, graph, widths=[12, 12], residual=True)
+    perturb(head)
+    p, receives = dict(head.named_parameters()), weights.T
+    w1, w2, w3 = (p[f"convs.{i}.conv.lin.weight"].T for i in range(3))
+    first = F.leaky_relu(receives @ graph.x @ w1 + graph.x @ p["shortcuts.0.weight"].T, 0.2)
+    second = F.leaky_relu(receives @ first @ w2 + first, 0.2)
+    classifiers = receives @ second @ w3 + second @ p["shortcuts.2.weight"].T
+    expected = feature_map.amax((2, 3)) @ classifiers.T
+    torch.testing.assert_close(head(feature_map), expected, atol=1e-5, rtol=1e-4)
+    assert set(p) == {f"convs.{i}.conv.lin.weight" for i in range(3)} | {
+        "shortcuts.0.weight",
+        "shortcuts.2.weight",
+    }
+
+
+def joined_by_cat(layers: list[Tensor], p: dict[str, Tensor]) -> Tensor:
+    return torch.cat(layers, 1)
+
+
+def joined_by_max(layers: list[Tensor], p: dict[str, Tensor]) -> Tensor:
+    return torch.stack(layers).amax(0)
+
+
+def joined_by_lstm(layers: list[Tensor], p: dict[str, Tensor]) -> Tensor:
+    """An LSTM reads a label's layers in both directions and scores each; the label takes their mean by score."""
+    rows = []
+    for label in range(NUM_LABELS):
+        steps = [layer[label] for layer in layers]
+        read = []
+        for suffix, order in (("", range(len(steps))), ("_reverse", reversed(range(len(steps))))):
+            w, u, b, c = (
+                p[f"join.0.lstm.{kind}_l0{suffix}"]
+                for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            hidden = cell = torch.zeros(u.size(1))
+            states = {}
+            for t in order:
+                enter, forget, update, leave = (w @ steps[t] + b + u @ hidden + c).chunk(4)
+                cell = forget.sigmoid() * cell + enter.sigmoid() * update.tanh()
+                hidden = leave.sigmoid() * cell.tanh()
+                states[t] = hidden
+            read.append([states[t] for t in range(len(steps))])
+        scores = [
+            torch.cat(states) @ p["join.0.att.weight"][0] + p["join.0.att.bias"][0]
+            for states in zip(*read, strict=True)
+        ]
+        rows.append(torch.stack(scores).softmax(0) @ torch.stack(steps))
+    return torch.stack(rows)
+
+
+JOINED = {"cat": joined_by_cat, "lstm": joined_by_lstm, "max": joined_by_max}
+
+
+@pytest.mark.parametrize("how", JOINED)
+def test_jumping_knowledge_reads_the_classifiers_from_every_layer(how, graph, weights, feature_map):
+    head = build_head("mlgcn", NUM_FEATURES, graph, widths=[12, 12], jumping_knowledge=how)
+    perturb(head)
+    p, x, layers = dict(head.named_parameters()), graph.x, []
+    for i in range(3):
+        x = F.leaky_relu(weights.T @ x @ p[f"convs.{i}.conv.lin.weight"].T, 0.2)
+        layers.append(x)
+    classifiers = JOINED[how](layers, p) @ p["join.1.weight"].T + p["join.1.bias"]
+    expected = feature_map.amax((2, 3)) @ classifiers.T
+    torch.testing.assert_close(head(feature_map), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_jumping_knowledge_of_unequal_widths(graph, feature_map):
+    head = build_head("mlgcn", NUM_FEATURES, graph, widths=[12, 6], jumping_knowledge="cat")
+    assert head.join[1].in_features == 12 + 6 + 6
+    assert head(feature_map).shape == (3, NUM_LABELS)
+    for how in ("max", "lstm"):
+        with pytest.raises(InputError, match=rf"{how}' needs widths that are all equal, not \[12, 6\]"):
+            build_head("mlgcn", NUM_FEATURES, graph, widths=[12, 6], jumping_knowledge=how)
+    with pytest.raises(InputError, match=r"'cat' needs one width or more, not \[\]"):
+        build_head("sgc", NUM_FEATURES, graph, jumping_knowledge="cat")
+    with pytest.raises(InputError, match=r"unknown jumping_knowledge 'maximum'\. Did you mean max\?"):
+        build_head("mlgcn", NUM_FEATURES, graph, jumping_knowledge="maximum")
+
+
+@pytest.mark.parametrize("how", [None, *JOINED])
+@pytest.mark.parametrize("name", ["gatv2", "mlgcn"])
+def test_both_together_fold_and_export_and_train_every_parameter(name, how, graph, feature_map):
+    head = build_head(
+        name, NUM_FEATURES, graph, widths=[12], mlp_widths=[12], residual=True, jumping_knowledge=how
+    )
+    perturb(head)
+    logits = head(feature_map)
+    torch.testing.assert_close(fold_head(head)(feature_map), logits, atol=1e-5, rtol=1e-4)
+    program = torch.export.export(head.eval(), (feature_map,))
+    torch.testing.assert_close(program.module()(feature_map), logits, atol=1e-5, rtol=1e-4)
+    logits.square().sum().backward()
+    dead = [key for key, value in head.named_parameters() if value.grad is None or not value.grad.any()]
+    assert not dead
+
+
+def test_residual_keeps_labels_apart_that_a_deep_stack_makes_alike():
+    """Twelve layers over a graph of all pairs: what all labels have in common is all that is left without it."""
+    torch.manual_seed(0)
+    mean = torch.full((NUM_LABELS, NUM_LABELS), 1 / NUM_LABELS)
+    graph, spread = graph_of(mean, torch.randn(NUM_LABELS, EMBEDDING)), {}
+    for residual in (False, True):
+        head = build_head("mlgcn", NUM_FEATURES, graph, widths=[12] * 11, residual=residual)
+        x = head.classifiers().detach()
+        spread[residual] = float((x - x.mean(0)).norm() / x.norm())
+    assert spread[False] < 1e-6
+    assert spread[True] > 0.01
+
+
+# --- mlgcn and its variants ----------------------------------------------------------------------------------
 
 
 def test_mlgcn_is_the_dense_formula_of_the_paper_on_coco():
@@ -116,7 +321,7 @@ def test_mlgcn_starts_in_the_bounds_of_the_paper(graph):
 
 def test_sgc_is_one_layer_of_two_hops(graph):
     head = build_head("sgc", NUM_FEATURES, graph)
-    assert [type(conv.conv).__name__ for conv in head.convs] == ["_SGConv"]
+    assert [type(conv.conv).__name__ for conv in head.convs] == ["PlainSGConv"]
     assert head.convs[0].conv.K == 2
     assert build_head("sgc", NUM_FEATURES, graph, hops=5).convs[0].conv.K == 5
 
@@ -180,14 +385,28 @@ def test_graph_heads_ask_for_label_vectors(name):
 
 
 def test_head_options_are_those_of_the_table_entry():
-    assert head_options("mlgcn") == {
+    mlgcn = {
         "conv": "GCNConv",
         "widths": (1024,),
+        "mlp_widths": (),
         "hops": None,
         "attention_heads": None,
+        "residual": False,
+        "jumping_knowledge": None,
         "pooling": "max",
         "dropout": 0.0,
         "bias": False,
     }
-    assert head_options("sgc") == head_options("mlgcn") | {"conv": "SGConv", "widths": (), "hops": 2}
-    assert head_options("gat") == head_options("mlgcn") | {"conv": "GATConv", "attention_heads": 4}
+    own = {
+        "appnp": {"conv": "APPNP", "mlp_widths": (1024,), "widths": (), "hops": 10},
+        "cheb": {"conv": "ChebConv", "hops": 2},
+        "gat": {"conv": "GATConv", "attention_heads": 4},
+        "gatv2": {"conv": "GATv2Conv", "attention_heads": 4},
+        "mlgcn": {},
+        "sgc": {"conv": "SGConv", "widths": (), "hops": 2},
+        "ssgc": {"conv": "SSGConv", "widths": (), "hops": 16},
+        "transformer": {"conv": "TransformerConv", "attention_heads": 4},
+    }
+    assert own.keys() == FORMULAS.keys()
+    for name, options in own.items():
+        assert head_options(name) == mlgcn | options

@@ -20,7 +20,7 @@ import zoo
 from zoo.backbones import Backbone, resolve
 from zoo.convs import CONVS
 from zoo.graph import unlinked_labels
-from zoo.heads import HEADS, Head, list_heads
+from zoo.heads import HEADS, Head, build_head, graph_edges, list_heads
 from zoo.heads.linear import LinearHead
 from zoo.label_spaces import label_space
 from zoo.lookup import InputError
@@ -50,9 +50,14 @@ every_pair = pytest.mark.parametrize(("head", "backbone"), [(h, b) for h in list
 every_head = pytest.mark.parametrize("head", list_heads())
 
 
+def voc_graph(head: str) -> Data:
+    """The shipped label graph of VOC, of the kind that a head wants."""
+    return label_space("voc2007", edges=graph_edges(head))
+
+
 @every_pair
 def test_logits_and_gradients(head, backbone, backbones):
-    graph = label_space("voc2007")
+    graph = voc_graph(head)
     model = assemble(backbones[backbone], head, graph, **SMALL.get(head, {}))
     perturb(model.head)
     assert model.name == f"{head}-{backbone}"
@@ -70,7 +75,7 @@ def test_logits_and_gradients(head, backbone, backbones):
 def test_saved_and_loaded_logits_are_equal_to_the_bit(head, backbones, tmp_path):
     """On each layout of feature maps in turn."""
     backbone = backbones[BACKBONES[list_heads().index(head) % len(BACKBONES)]]
-    model = assemble(backbone, head, label_space("voc2007"), **SMALL.get(head, {})).eval()
+    model = assemble(backbone, head, voc_graph(head), **SMALL.get(head, {})).eval()
     perturb(model.head)
     images = torch.randn(2, 3, SIZE, SIZE)
     copy = load(model.save(tmp_path / "model")).eval()
@@ -141,7 +146,7 @@ def test_aliases_and_tags():
     [
         (
             "mlgnc-resnext50",
-            r"unknown head 'mlgnc'\. Did you mean mlgcn\? Known: gat, linear, mlgcn, mlp, sgc",
+            r"unknown head 'mlgnc'\. Did you mean mlgcn\? Known: addgcn, ",
         ),
         ("mlgcn-resnext5", r"unknown backbone 'resnext5'\. Did you mean resnext50"),
         ("mlgcn-resnet50.a1_in2k", r"unknown pretrained tag of resnet50 'a1_in2k'\. Did you mean a1_in1k"),
@@ -161,7 +166,7 @@ def test_options_and_label_spaces_that_are_wrong(colour_graph):
         build("mlgcn-test_efficientnet", colour_graph, pooing="avg")
     with pytest.raises(InputError, match=r"unknown label space 'voc2017'\. Did you mean voc2007"):
         build("mlgcn-test_efficientnet", "voc2017")
-    with pytest.raises(InputError, match="a graph head needs label vectors, and this label space has none"):
+    with pytest.raises(InputError, match="this head needs label vectors, and this label space has none"):
         build("mlgcn-test_efficientnet", ["dog", "cat"])
     with pytest.raises(InputError, match="dog"):
         build("linear-test_efficientnet", ["dog", "dog"])
@@ -213,7 +218,7 @@ def test_a_head_of_ones_own(tmp_path, monkeypatch):
 def test_list_models():
     names = list_models()
     assert len(names) == len(set(names)) == len(list_heads()) * len(list_models("linear-*"))
-    assert list_models("*gcn-resnext50") == ["mlgcn-resnext50"]
+    assert list_models("mlg*-resnext50") == ["mlgcn-resnext50"]
     assert set(list_models("*gcn-resnext*")) >= {"mlgcn-resnext50_32x4d", "mlgcn-resnext101_32x8d"}
     assert list_models("sgc-test_vit?") == [f"sgc-test_vit{i}" for i in (2, 3, 4)]
     assert list_models("nothing*") == []
@@ -368,18 +373,106 @@ def test_wrong_size_for_a_model_of_fixed_size(colour_graph):
         model.predict(torch.zeros(3, 96, 96))
 
 
+# --- known labels --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reasoning(colour_graph) -> MultiLabelClassifier:
+    """Perfect for the colours, and in its world what is red is green, and never blue."""
+    graph = colour_graph.clone()
+    graph.recipe = {"edges": "couplings"}
+    graph.edge_weight = torch.zeros(3, 3).flatten()
+    graph.edge_weight[1], graph.edge_weight[2] = 3.0, -3.0  # red -> green, red -> blue
+    head = build_head("coupled", 3, graph, sharing=0.0)
+    with torch.no_grad():
+        head.linear.weight.copy_(torch.eye(3))
+        head.linear.bias.zero_()
+    head.strength.fill_(1)
+    return MultiLabelClassifier(ColourBackbone(), head, name="reasoning", options={}, recipe={}).eval()
+
+
+GREY = Image.new("RGB", (4, 4), (128, 128, 128))
+
+
+def test_known_labels_reach_the_head(reasoning):
+    images, known = torch.randn(2, 3, 4, 4), torch.tensor([[1, -1, -1], [-1, 0, -1]])
+    expected = reasoning.head(reasoning.backbone(images), known)
+    assert torch.equal(reasoning(images, known), expected)
+    assert not torch.equal(reasoning(images), expected)
+    facts = [{"red": True}, {"green": False}]
+    torch.testing.assert_close(reasoning.scores(images, known=facts), expected.sigmoid())
+    torch.testing.assert_close(reasoning.scores(images, 1, known=facts), expected.sigmoid())
+
+
+def test_predict_with_known_labels(reasoning):
+    (plain,) = reasoning.predict(GREY, top_k=3)
+    (red,) = reasoning.predict(GREY, known={"red": True}, top_k=3)
+    assert list(red) == ["red", "green", "blue"]
+    assert red["red"] == pytest.approx(1)
+    assert red["green"] > plain["green"] + 0.2
+    assert red["blue"] < plain["blue"] - 0.2
+    (pale,) = reasoning.predict(GREY, known={"red": False}, top_k=3)
+    assert list(pale) == ["blue", "green", "red"]
+    assert pale["red"] == pytest.approx(0, abs=1e-6)
+    assert reasoning.predict(GREY, known={"red": 1}, top_k=3) == [red]
+    assert reasoning.predict(GREY, known={"red": 0}, top_k=3) == [pale]
+    assert reasoning.predict(GREY, known={}, top_k=3) == [plain]
+
+
+def test_known_labels_of_all_images_or_of_each(reasoning):
+    (red,), (pale,), (plain,) = (
+        reasoning.predict(GREY, known=known, top_k=3) for known in ({"red": True}, {"red": False}, None)
+    )
+    assert reasoning.predict([GREY] * 3, known={"red": True}, top_k=3) == [red] * 3
+    each = [{"red": False}, {}, {"red": True}]
+    for batch_size in (1, 2, 3):
+        predicted = reasoning.predict([GREY] * 3, known=each, top_k=3, batch_size=batch_size)
+        assert predicted == [pale, plain, red]
+    assert reasoning.predict([], known={"red": True}) == []
+
+
+def test_known_labels_that_are_wrong(reasoning):
+    with pytest.raises(InputError, match=r"unknown label 'rde'\. Did you mean red\?"):
+        reasoning.predict(GREY, known={"rde": True})
+    with pytest.raises(InputError, match="known labels are given for 1 images, but there are 2"):
+        reasoning.predict([GREY, GREY], known=[{"red": True}])
+    for present in (2, -1):
+        with pytest.raises(InputError, match="the known label 'red' must be True or False, not"):
+            reasoning.predict(GREY, known={"red": present})
+    assert not reasoning.training
+
+
+@every_head
+def test_a_head_reasons_from_known_labels_or_says_that_it_does_not(head, backbones):
+    model = assemble(backbones["test_efficientnet"], head, voc_graph(head), **SMALL.get(head, {})).eval()
+    images, known = torch.randn(2, 3, SIZE, SIZE), torch.full((2, 20), -1)
+    known[0, 3], known[1, 5] = 1, 0
+    if head in ("coupled", "logitgcn"):
+        logits = model(images, known)
+        assert logits[0, 3] > 4
+        assert logits[1, 5] < -4
+        return
+    name = type(model.head).__name__
+    with pytest.raises(InputError, match=f"{name} does not reason from known labels to others$"):
+        model.head(model.backbone(images), known)
+    with pytest.raises(
+        InputError, match=f"{name} does not reason from .* others. Heads that do: coupled, logitgcn$"
+    ):
+        model.predict(images, known={"cat": True})
+
+
 # --- folding -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FOLDING)
 @pytest.mark.parametrize("bias", [False, True])
-def test_folding_keeps_the_logits(name, bias, backbones, colour_graph):
+def test_folding_keeps_the_logits(name, bias, backbones):
     options = SMALL.get(name, {})
     model = assemble(
-        backbones["test_mambaout"], name, colour_graph, pooling="gem", bias=bias, **options
+        backbones["test_mambaout"], name, voc_graph(name), pooling="gem", bias=bias, **options
     ).eval()
     perturb(model.head)
-    model.head.standardize(torch.randn(64), torch.rand(64) + 0.5, torch.randn(3))
+    model.head.standardize(torch.randn(64), torch.rand(64) + 0.5, torch.randn(20))
     images = torch.randn(4, 3, SIZE, SIZE)
     folded = model.fold()
     torch.testing.assert_close(folded(images), model(images), atol=1e-5, rtol=0)
@@ -411,7 +504,7 @@ def test_a_folded_model_keeps_its_dropout_when_saved(colour_graph, tmp_path):
 
 
 def test_heads_that_do_not_fold(backbones, colour_graph):
-    with pytest.raises(InputError, match=r"MLPHead reasons about each image.*can: gat, linear, mlgcn, sgc"):
+    with pytest.raises(InputError, match=rf"MLPHead reasons about each image.*can: {', '.join(FOLDING)}$"):
         assemble(backbones["test_vit"], "mlp", colour_graph).fold()
 
 
@@ -447,6 +540,52 @@ def test_everything_travels(colour_graph, tmp_path):
     assert load(copy.save(tmp_path / "again")).options == json.loads(json.dumps(model.options))
     config = json.loads((directory / CONFIG).read_text())
     assert config["versions"]["zoo"] == zoo.__version__
+
+
+def test_feature_levels_travel(colour_graph, tmp_path):
+    """The backbone gives as many maps as the head asks for, and does again when loaded."""
+    model = build("cma-test_efficientnet", colour_graph, img_size=64, levels=3, widths=(16,)).eval()
+    assert model.backbone.levels == 3
+    assert [level.classifiers.in_channels for level in model.head.levels] == model.backbone.level_features
+    perturb(model.head)
+    copy = load(model.save(tmp_path)).eval()
+    assert copy.backbone.levels == 3
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(copy(images), model(images))
+    assert torch.equal(model(images), model.head(model.backbone(images)))
+    program = torch.export.export(model, (images,))
+    torch.testing.assert_close(program.module()(images), model(images), atol=1e-5, rtol=1e-4)
+    model.train()(images).sum().backward()
+    assert all(parameter.grad.any() for parameter in model.head.parameters())
+
+
+def test_couplings_travel_with_what_was_fitted(tmp_path):
+    """The graph with its self-loops, which hold the log-odds, and the numbers of the end of training."""
+    model = build("coupled-test_efficientnet", "voc2007").eval()
+    head = model.head
+    head.positives.copy_(torch.arange(20))
+    head.strength.fill_(0.7)
+    head.temperature.fill_(1.3)
+    copy = load(model.save(tmp_path)).eval()
+    images, known = torch.randn(2, 3, SIZE, SIZE), torch.full((2, 20), -1)
+    known[:, 2] = 1
+    assert torch.equal(copy(images, known), model(images, known))
+    assert copy.head.state_dict().keys() == head.state_dict().keys()
+    assert copy.recipe == model.recipe == voc_graph("coupled").recipe
+    alone = build("coupled-test_efficientnet", ["dog", "cat"]).eval()
+    assert torch.equal(load(alone.save(tmp_path / "alone")).eval()(images), alone(images))
+
+
+def test_a_shared_backbone_keeps_its_levels(backbones, colour_graph):
+    backbone = backbones["test_efficientnet"]
+    model = assemble(backbone, "cma", colour_graph, levels=2)
+    assert (backbone.levels, model.backbone.levels) == (1, 2)
+    assert model.backbone.model is backbone.model
+    assert assemble(backbone, "cma", colour_graph).backbone is backbone
+    with pytest.raises(InputError, match=r"test_vit has feature maps of 1 size and so no 2 levels"):
+        assemble(backbones["test_vit"], "cma", colour_graph, levels=2)
+    with pytest.raises(InputError, match="unknown option of head 'linear' 'levels'"):
+        assemble(backbone, "linear", colour_graph, levels=2)
 
 
 def test_saving_replaces_what_was_there(model, tmp_path):

@@ -15,6 +15,7 @@ from zoo import plots
 from zoo.lookup import InputError
 from zoo.plots import (
     charts,
+    plot_attention,
     plot_comparison,
     plot_contact_sheet,
     plot_curves,
@@ -154,6 +155,7 @@ def all_plots(folder: Path, photos: list[Path], suffix: str = ".png") -> list[Pa
         plot_embeddings(generator.normal(size=(12, 5)), names, folder / f"embeddings{suffix}"),
         plot_per_label(names, {"a": generator.random(12)}, np.arange(12), folder / f"per_label{suffix}"),
         plot_contact_sheet(photos, [["cat"]] * 3, [[("dog", 0.5)]] * 3, folder / f"sheet{suffix}"),
+        plot_attention(photos[0], generator.random((2, 3, 5)), ["cat", "dog"], folder / f"attention{suffix}"),
         plot_curves(
             [{"epoch": e, "train_loss": 1 / (e + 1), "val_loss": 1.0, "val_mAP": e / 9} for e in range(5)],
             folder / f"curves{suffix}",
@@ -544,6 +546,68 @@ def test_contact_sheet_names_what_is_wrong(tmp_path, photos):
         plot_contact_sheet(photos, [[]] * 3, [[]] * 2, tmp_path / "a.png")
     with pytest.raises(InputError, match=r"gone\.jpg: no such image file"):
         plot_contact_sheet([tmp_path / "gone.jpg"], [[]], [[]], tmp_path / "a.png")
+
+
+ATTENTION = np.zeros((3, 4, 8), np.float32)
+ATTENTION[0, 1, 6], ATTENTION[1] = 0.2, 0.5
+
+
+def test_attention_lights_the_picture_where_the_map_is_high(tmp_path, drawn):
+    Image.new("RGB", (200, 100), (0, 120, 250)).save(tmp_path / "blue.png")
+    names = ["cat", "hippopotamus " * 4, "$dog$"]
+    plot_attention(
+        tmp_path / "blue.png", ATTENTION, names, tmp_path / "a.png", scores=[0.914, 0.5, 1.0], columns=2
+    )
+    found = texts(drawn[0])
+    assert {"image", "cat 0.91", "$dog$ 1.00"} <= {text for text, _ in found}
+    assert not overlapping(found)
+    assert not outside(drawn[0])
+    pictures = drawn[0].axes[0].images
+    for picture in pictures:
+        box = picture.get_window_extent()
+        assert not any(overlapping([("picture", box), text], slack=2) for text in found)
+        assert (box.width, box.height) == pytest.approx((2.2 * drawn[0].dpi, 1.1 * drawn[0].dpi), rel=0.02)
+    image, cat, everywhere, nowhere = (np.asarray(p.get_array(), dtype=float) for p in pictures)
+    assert (image == [0, 120, 250]).all()
+    brightness = cat.sum(2)
+    row, column = np.unravel_index(brightness.argmax(), brightness.shape)
+    assert (row / 100, column / 200) == pytest.approx((1.5 / 4, 6.5 / 8), abs=0.03), (
+        "the middle of its position"
+    )
+    assert np.ptp(everywhere) > 0.1, "a map without shape is lit all over, in the brightest colour"
+    np.testing.assert_allclose(everywhere, np.broadcast_to(cat[row, column], everywhere.shape), atol=0.02)
+    np.testing.assert_allclose(nowhere, nowhere[:1, :1, :1].repeat(3, 2) + np.zeros_like(nowhere), atol=1e-6)
+    assert nowhere.max() < brightness.max() / 3
+
+
+def test_attention_takes_pictures_and_maps_of_every_kind(tmp_path, drawn, photos):
+    paths = [
+        plot_attention(photos[1], torch.from_numpy(ATTENTION).half(), ["a", "b", "c"], tmp_path / "a.png"),
+        plot_attention(Image.open(photos[1]), ATTENTION.astype(float), ["a", "b", "c"], tmp_path / "b.png"),
+    ]
+    assert all(is_picture(path) for path in paths)
+    assert "a" in {text for text, _ in texts(drawn[0])}
+    first, second = ([np.asarray(p.get_array()) for p in figure.axes[0].images] for figure in drawn)
+    assert [p.shape for p in first] == [p.shape for p in second]
+    for own, other in zip(first, second, strict=True):
+        np.testing.assert_allclose(own, other, atol=1e-3)
+
+
+def test_attention_names_what_is_wrong(tmp_path, photos):
+    with pytest.raises(InputError, match="attention needs maps and columns; got 0 and 4"):
+        plot_attention(photos[0], ATTENTION[:0], [], tmp_path / "a.png")
+    with pytest.raises(InputError, match="label_names has 2 entries for 3 maps"):
+        plot_attention(photos[0], ATTENTION, ["a", "b"], tmp_path / "a.png")
+    with pytest.raises(InputError, match="scores has 1 entries for 3 maps"):
+        plot_attention(photos[0], ATTENTION, ["a", "b", "c"], tmp_path / "a.png", scores=[0.5])
+    for bad in (np.nan, -1.0):
+        with pytest.raises(InputError, match="attention map of 'b' must be finite and not negative"):
+            plot_attention(
+                photos[0], np.where(ATTENTION == 0.5, bad, ATTENTION), ["a", "b", "c"], tmp_path / "a.png"
+            )
+    with pytest.raises(InputError, match=r"gone\.jpg: no such image file"):
+        plot_attention(tmp_path / "gone.jpg", ATTENTION, ["a", "b", "c"], tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_curves_draw_the_history_and_mark_the_best_epoch(tmp_path, drawn):

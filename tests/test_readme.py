@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
+from small_heads import entry_class
 
 from zoo.cli import COMMANDS, _check_options, _parser
 from zoo.convs import CONVS
-from zoo.heads import HEADS
+from zoo.heads import HEADS, uses_graph
+from zoo.heads.head import Head
+from zoo.losses import LOSSES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -32,8 +36,8 @@ def test_snippets_run(snippet, tmp_path, monkeypatch, capsys):
         assert "every check passed" in capsys.readouterr().out
 
 
-def test_there_are_five_snippets():
-    assert len(SNIPPETS) == 5
+def test_there_are_six_snippets():
+    assert len(SNIPPETS) == 6
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)
@@ -44,10 +48,30 @@ def test_command_lines_parse(line):
     parser.parse_args(rest)
 
 
-def test_every_head_stands_in_the_table():
-    assert set(re.findall(r"^\| `(\w+)` \|", README.partition("## Heads")[2], flags=re.MULTILINE)) == set(
-        HEADS
-    )
+@pytest.mark.parametrize(("title", "entries"), [("Heads", HEADS), ("Losses", LOSSES)])
+def test_every_entry_stands_in_its_table_once(title, entries):
+    section = README.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"^\| `([\w-]+)` \|", section, flags=re.MULTILINE)) == sorted(entries)
+
+
+def test_sources_of_heads_and_losses_are_those_of_their_docstrings():
+    tables = README.partition("## Heads\n")[2].partition("## How")[0]
+    rows = re.findall(r"^\| `([\w-]+)` \|.*\]\((http\S+)\) \|$", tables, flags=re.MULTILINE)
+    assert len(rows) == len(HEADS) + len(LOSSES) - 4  # linear, mlp, coupled and bce have none
+    for name, url in rows:
+        entry = HEADS.get(name) or LOSSES[name]
+        entry = getattr(entry, "func", entry)
+        assert url in f"{sys.modules[entry.__module__].__doc__} {entry.__doc__}", name
+
+
+def test_heads_are_grouped_by_what_they_read_and_whether_they_fold():
+    tables = re.findall(r"(?:^\|.*\n)+", README.partition("## Heads\n")[2], re.MULTILINE)
+    without, folding, reasoning = tables[:3]
+    for name in HEADS:
+        head = entry_class(name)
+        folds = head.classifiers is not Head.classifiers and head.check_foldable is Head.check_foldable
+        group = (folding if folds else reasoning) if uses_graph(name) else without
+        assert f"| `{name}` |" in group, name
 
 
 def test_counts_of_convolutions_and_backbones_are_right():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zoo.label_spaces import label_counts, label_space, list_label_spaces
     from zoo.lookup import InputError
     from zoo.model import MultiLabelClassifier, build, list_models, load
+    from zoo.published_weights import load_published
 
 _HOME = {
     "InputError": "lookup",
@@ -40,6 +41,7 @@ _HOME = {
     "list_models": "model",
     "load": "model",
     "load_graph": "graph_files",
+    "load_published": "published_weights",
     "open_dataset": "data",
     "save_graph": "graph_files",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "list_models",
     "load",
     "load_graph",
+    "load_published",
     "open_dataset",
     "save_graph",
 ]

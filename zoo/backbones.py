@@ -7,12 +7,13 @@
     a list of such            CoaT, CrossViT, EfficientViM    by joining branches up to num_features channels
 
 It is ``forward_features`` and not ``features_only``, which leaves out what follows a network's last stage:
-half of the pretrained channels of an EfficientNet. No other module imports timm
-(https://github.com/huggingface/pytorch-image-models).
+half of the pretrained channels of an EfficientNet. Heads that ask for several levels get the maps of earlier
+stages too, before this one. No other module imports timm (https://github.com/huggingface/pytorch-image-models).
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import math
@@ -95,10 +96,14 @@ class Backbone(nn.Module):
             without running code. A classifier among the weights is left out.
         img_size: input size in pixels, one number or (height, width). A model of fixed size is built for it;
             for all others it is the size of :meth:`transform`.
+        levels: how many feature maps to give: with 2 or more a list of them, the finest first and the feature
+            map last, before it those of the stages that precede it.
 
     Attributes:
         name: canonical timm name.
         num_features: D, channels of the feature map.
+        levels: as given.
+        level_features: channels of each level's map; the last is ``num_features``.
         img_size: (height, width) that was asked for, or None.
         data_config: how an image becomes an input, in JSON types. ``crop_pct`` is 1 and ``crop_mode`` is
             "squash" whatever the model was trained with: a multi-label photo has labels at its border too,
@@ -106,7 +111,8 @@ class Backbone(nn.Module):
         model: the timm model.
 
     Raises:
-        InputError: an unknown name, an impossible size, weights that are out of reach or do not fit.
+        InputError: an unknown name, an impossible size, weights that are out of reach or do not fit, a model
+            with fewer levels.
     """
 
     def __init__(
@@ -115,6 +121,7 @@ class Backbone(nn.Module):
         *,
         pretrained: bool | str | Path = False,
         img_size: int | Sequence[int] | None = None,
+        levels: int = 1,
     ) -> None:
         super().__init__()
         self.name = resolve(name)
@@ -129,9 +136,51 @@ class Backbone(nn.Module):
             key: list(value) if isinstance(value, tuple) else value for key, value in config.items()
         }
         self._fixed_size = tuple(config["input_size"][1:]) if _config(self.name).fixed_input_size else None
+        self._give(levels)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
-        """The feature map.
+    def with_levels(self, levels: int) -> Backbone:
+        """The same model, which shares its weights with this one, giving so many feature maps.
+
+        Raises:
+            InputError: it has fewer.
+        """
+        if levels == self.levels:
+            return self
+        other = copy.copy(self)  # a module of its own that holds the same timm model
+        other._give(levels)
+        return other
+
+    def _give(self, levels: int) -> None:
+        if levels < 1:
+            raise InputError(f"levels is a number of feature maps, 1 or more, not {levels}")
+        stages = self._timm_stages() if levels > 1 else [(0, self.num_features)]
+        if levels > len(stages):
+            raise InputError(
+                f"{self.name} has feature maps of {len(stages)} size{'s' * (len(stages) > 1)} and so no {levels} "
+                "levels: ask for fewer, or take a backbone of more stages, such as resnet50"
+            )
+        self.levels = levels
+        self._stages, channels = zip(*stages[-levels:], strict=True)
+        # What timm does after its last stage belongs to the last level.
+        self.level_features: list[int] = [*channels[:-1], self.num_features]
+
+    def _timm_stages(self) -> list[tuple[int, int]]:
+        """(index, channels) of timm's intermediate maps, the last one of each size."""
+        try:
+            # Shapes alone: what timm says about its stages differs from family to family.
+            with torch.device("meta"), torch.no_grad():
+                trial = copy.deepcopy(self.model).to("meta").eval()
+                _, maps = trial.forward_intermediates(torch.zeros(1, *self.data_config["input_size"]))
+        except (AttributeError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.name} has one feature map and not several levels: timm gives no others ({error!r})"
+            ) from error
+        return list({tuple(stage.shape[2:]): (i, stage.shape[1]) for i, stage in enumerate(maps)}.values())
+
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"]
+    ) -> Float[Tensor, "B D h w"] | list[Float[Tensor, "B _ _ _"]]:
+        """The feature map, or with several levels a list of maps.
 
         Raises:
             InputError: images of another size, where the model is of fixed size.
@@ -143,12 +192,10 @@ class Backbone(nn.Module):
                 f"{self.name} takes images of {expected} pixels (height x width), not {height} x {width}: "
                 f"resize them, or build it for them with img_size=({height}, {width})"
             )
-        features = self.model.forward_features(images)
-        if isinstance(features, list | tuple):
-            return self._join(features, height, width)
-        if features.ndim == 3:
-            return self._tokens_to_map(features, height, width)
-        return features.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", "") == "NHWC" else features
+        if self.levels == 1:
+            return self._to_map(self.model.forward_features(images), height, width)
+        last, stages = self.model.forward_intermediates(images, indices=list(self._stages))
+        return [*stages[:-1], self._to_map(last, height, width)]
 
     def transform(self) -> Callable[[Image.Image], Float[Tensor, "3 H W"]]:
         """For evaluation: the whole image squashed to the input size and normalised as in pretraining."""
@@ -164,6 +211,13 @@ class Backbone(nn.Module):
                 crop away the objects that most labels stand for.
         """
         return timm.data.create_transform(**self.data_config, is_training=True, scale=scale, color_jitter=0.0)
+
+    def _to_map(self, features: Tensor | Sequence[Tensor], height: int, width: int) -> Tensor:
+        if not isinstance(features, Tensor):
+            return self._join(features, height, width)
+        if features.ndim == 3:
+            return self._tokens_to_map(features, height, width)
+        return features.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", "") == "NHWC" else features
 
     def _tokens_to_map(self, tokens: Tensor, height: int, width: int) -> Tensor:
         count = tokens.shape[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 import os
 import re
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from zoo._version import __version__
 from zoo.arguments import parse_arguments
-from zoo.commands import compare, evaluate, graph, list_, predict, train
+from zoo.commands import compare, convert, evaluate, graph, list_, predict, train
 from zoo.lookup import InputError, lookup, unknown
 
 if TYPE_CHECKING:
@@ -32,8 +33,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "convert": convert,
 }
-POSITIONAL = {"list": {"kind": "?", "pattern": "?"}, "predict": {"images": "+"}}
+POSITIONAL: dict[str, dict[str, str | None]] = {
+    "list": {"kind": "?", "pattern": "?"},
+    "predict": {"images": "+"},
+    "convert": {"checkpoint": None},
+}
 # What the extra "train" installs, by the names that are imported.
 TRAIN_PACKAGES = ("iterstrat", "lightning", "matplotlib", "sklearn", "tensorboard")
 
@@ -63,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 import_module_file(file)
         parser = _parser(name, function)
         _check_options(name, parser, rest)
-        values = parse_arguments(parser, rest)
+        values = parse_arguments(parser, _spell_out_flags(name, parser, rest))
         values.pop("config", None)
         function(**values)
         sys.stdout.flush()
@@ -174,6 +180,20 @@ def _check_config(name: str, path: Path, known: set[str]) -> None:
     for key in content:
         if key not in known:
             raise InputError(f"{path}: {unknown(f'option of zoo {name}', key, known)}")
+
+
+def _spell_out_flags(name: str, parser: ArgumentParser, arguments: Sequence[str]) -> list[str]:
+    """``--verbose`` as ``--verbose=true``: what is true or false may be given by its name alone, anywhere."""
+    flags = {f"--{action.dest}" for action in parser._actions if getattr(action, "_typehint", None) is bool}
+    spelt, rest = [], []
+    for argument, following in itertools.pairwise([*arguments, "--"]):
+        # Where a word may stand for itself, only true and false are the flag's.
+        alone = following.startswith("--") or (name in POSITIONAL and following not in ("true", "false"))
+        if argument in flags and alone:
+            spelt.append(f"{argument}=true")
+        else:
+            rest.append(argument)
+    return rest + spelt  # apart, because argparse takes no words from both sides of an option
 
 
 def _take(flag: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:

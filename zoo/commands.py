@@ -6,13 +6,12 @@ Each imports what it needs when it runs, so that asking for help costs nothing.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.lookup import InputError, lookup
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from zoo.tables import show, show_metrics
 
 
 def compare(
@@ -50,20 +49,32 @@ def compare(
         output=folder,
         workers=workers,
     )
-    _show(result.table())
+    show(result.table())
     print(f"\n{result.verdict()}\nReport: {folder / 'report.md'}   Model: {folder / 'best_model'}")
 
 
-def list_(kind: str = "all", pattern: str = "*") -> None:
-    """List heads, convolutions, label spaces, data sets, backbones or models by name.
+def list_(
+    kind: str = "all",
+    pattern: str = "*",
+    verbose: bool = False,
+    backbone: str = "resnet101",
+    labels: str = "coco2014",
+    map_size: int = 14,
+) -> None:
+    """List heads, convolutions, label spaces, data sets, losses, backbones or models by name.
 
     Args:
         kind: all, heads, convs, label_spaces, datasets, losses, backbones or models.
         pattern: shell pattern on the names, such as '*gcn-resnext*'.
+        verbose: what each is, and what heads cost; backbones and models have names alone.
+        backbone: whose feature map the costs of heads are counted on.
+        labels: a shipped label space that they are counted for.
+        map_size: height and width of the feature map; 14 is what stride 32 makes of 448 pixels.
     """
     import fnmatch
 
     import zoo
+    from zoo import catalog
     from zoo.backbones import list_backbones
     from zoo.data import DATASETS
     from zoo.losses import LOSSES
@@ -77,14 +88,26 @@ def list_(kind: str = "all", pattern: str = "*") -> None:
         "backbones": list_backbones,
         "models": zoo.list_models,
     }
+    described: dict[str, Callable[[list[str]], None]] = {
+        "heads": lambda names: catalog.describe_heads(names, backbone, labels, map_size),
+        "convs": catalog.describe_convs,
+        "label_spaces": catalog.describe_label_spaces,
+        "datasets": lambda names: catalog.say_what_it_is("data set", names, DATASETS),
+        "losses": catalog.describe_losses,
+    }
     if kind != "all":
-        names = fnmatch.filter(lookup("kind", kind, kinds)(), pattern)
-        print("\n".join(names) if names else f"no {kind} match {pattern!r}")
-        return
+        kinds = {kind: lookup("kind", kind, kinds)}
     for name, entries in kinds.items():
         found = fnmatch.filter(entries(), pattern)
-        shown = ", ".join(found[:40]) if len(found) <= 40 else f"{len(found):,}; zoo list {name} '*pattern*'"
-        print(f"{name}: {shown}")
+        if verbose and found and name in described:
+            described[name](found)
+            if kind == "all":
+                print()
+        elif kind != "all":
+            print("\n".join(found) if found else f"no {kind} match {pattern!r}")
+        else:
+            many = len(found) > 40
+            print(f"{name}:", f"{len(found):,}; zoo list {name} '*pattern*'" if many else ", ".join(found))
 
 
 def graph(
@@ -178,7 +201,7 @@ def train(
     from zoo.data import open_dataset
     from zoo.entry import Entry
     from zoo.graph import label_graph, unlinked_labels
-    from zoo.heads import uses_graph
+    from zoo.heads import graph_edges, uses_graph
     from zoo.model import build
     from zoo.plots import plot_curves
     from zoo.train import Recipe, fit
@@ -187,11 +210,13 @@ def train(
     folder = Path(output or f"runs/train/{dataset.name}/{entry.name.replace(':', '-')}")
     print(dataset.describe())
     labels = unlinked_labels(dataset.label_names)
-    if uses_graph(entry.model.partition("-")[0]):
+    head = entry.model.partition("-")[0]
+    if uses_graph(head):
         targets = dataset.split("train").targets
         labels = label_graph(
             targets,
             dataset.label_names,
+            edges=graph_edges(head),
             threshold=threshold,
             p=p,
             embeddings=embeddings,
@@ -214,7 +239,7 @@ def train(
     plot_curves(run.history, folder / "curves.png")
     if run.test is not None:
         print(f"{entry.name} on {dataset.name}, test split")
-        _show(_metrics_table(run.test.metrics()))
+        show_metrics(run.test.metrics())
     print(f"Model: {folder / 'model'}   Curves: {folder / 'curves.png'}")
 
 
@@ -246,7 +271,7 @@ def evaluate(
     images = dataset if split == "all" else dataset.split(split)
     evaluation = run(classifier, images, workers=workers, progress=sys.stdout.isatty())
     print(f"{classifier.name} on {dataset.name}, {split} split, {len(evaluation.images):,} images")
-    _show(_metrics_table(evaluation.metrics(threshold)))
+    show_metrics(evaluation.metrics(threshold))
     table = Table(box=None, pad_edge=False)
     columns = evaluation.per_label(threshold)
     table.add_column("label", overflow="fold")
@@ -255,7 +280,7 @@ def evaluate(
     for i, label in enumerate(evaluation.label_names):
         cells = (f"{v[i]:.0f}" if name == "positives" else f"{v[i]:.3f}" for name, v in columns.items())
         table.add_row(label, *cells)
-    _show(table)
+    show(table)
     if output:
         print(f"Scores: {evaluation.save(output)}")
 
@@ -263,6 +288,7 @@ def evaluate(
 def predict(
     images: list[str],
     model: str = "runs/compare/openmoji/best_model",
+    known: str | None = None,
     threshold: float = 0.5,
     top_k: int | None = None,
     output: str | None = None,
@@ -272,6 +298,7 @@ def predict(
     Args:
         images: files, or folders of them.
         model: folder of a saved model.
+        known: labels known already, for a head that reasons from them (coupled): beach or beach,snow=false.
         threshold: labels at or above this score are named.
         top_k: name this many labels instead, whatever their scores.
         output: a CSV file for the predictions: image, label, score.
@@ -282,8 +309,9 @@ def predict(
     from zoo.model import load
 
     classifier, files = load(model), find_images(images)
+    predictions = classifier.predict(files, known=_known_labels(known), threshold=threshold, top_k=top_k)
     rows = []
-    for file, labels in zip(files, classifier.predict(files, threshold=threshold, top_k=top_k), strict=True):
+    for file, labels in zip(files, predictions, strict=True):
         named = ", ".join(f"{label} {score:.2f}" for label, score in labels.items())
         print(f"{file}: {named or f'no label at or above {threshold}'}")
         rows += [(file, label, f"{score:.6f}") for label, score in labels.items()]
@@ -293,20 +321,40 @@ def predict(
             csv.writer(stream).writerows([("image", "label", "score"), *rows])
 
 
-def _show(table: Table) -> None:
-    from rich.console import Console
+def convert(
+    checkpoint: str,
+    labels: list[str] | str = "coco2014",
+    layout: str | None = None,
+    backbone: str | None = None,
+    embeddings: str = "glove",
+    output: str | None = None,
+) -> None:
+    """Make a saved model of a published ML-GCN checkpoint.
 
-    console = Console(markup=False, emoji=False)  # names are names, also in [brackets]
-    if not console.is_terminal:
-        console.width = 100  # a file has no width of its own, and rich's 80 would cut numbers
-    console.print(table)
+    Args:
+        checkpoint: a file of ML-GCN's code or of LearnOpenCV's tutorial, such as coco_checkpoint.pth.tar.
+        labels: its labels in its order: coco2014, voc2007, or all names, as [cat,dog].
+        layout: ml-gcn or learnopencv; recognised unless given.
+        backbone: timm name of another ResNet than the layout's own.
+        embeddings: the label vectors that it was trained with: glove, or a file of word vectors.
+        output: folder of the model; runs/convert/<file name> unless given.
+    """
+    from zoo.published_weights import load_published
+
+    model = load_published(checkpoint, labels, layout=layout, backbone=backbone, embeddings=embeddings)
+    folder = model.save(output or f"runs/convert/{Path(checkpoint).name}")
+    layout = model.notes["imported_from"]["layout"]
+    print(f"{model.name}, {len(model.label_names)} labels, from a checkpoint of {layout}\nModel: {folder}")
 
 
-def _metrics_table(metrics: dict[str, float]) -> Table:
-    from rich.table import Table
-
-    table = Table("metric", box=None, pad_edge=False)
-    table.add_column("value", justify="right")
-    for name, value in metrics.items():
-        table.add_row(name, f"{value:.4f}")
-    return table
+def _known_labels(text: str | None) -> dict[str, bool] | None:
+    """``beach,snow=false`` as ``{"beach": True, "snow": False}``."""
+    if text is None:
+        return None
+    known = {}
+    for part in text.split(","):
+        label, _, value = map(str.strip, part.partition("="))
+        known[label] = lookup(
+            "value of a known label", value.lower() or "true", {"true": True, "false": False}
+        )
+    return known

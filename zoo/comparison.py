@@ -39,8 +39,9 @@ from zoo.entry import Entry, default_entries, parse_entries, with_controls
 from zoo.evaluate import compute_scores
 from zoo.features import OnFeatures, features_kind, frozen_features, standardize_features
 from zoo.graph import label_graph, unlinked_labels
-from zoo.heads import HEADS, head_options
+from zoo.heads import HEADS, Head, graph_edges, head_options
 from zoo.lookup import InputError
+from zoo.losses import LOSSES, parse_loss
 from zoo.metrics import multilabel_metrics
 from zoo.model import MultiLabelClassifier, assemble, split_name
 from zoo.protocol import Protocol
@@ -119,7 +120,7 @@ def compare(
         data=dataset,
         results=results,
         protocol=asdict(protocol),
-        graph=bench.graph if any(entry.kind != "baseline" for entry in entries) else None,
+        graph=bench.graph(Head.edges) if any(entry.kind != "baseline" for entry in entries) else None,
         targets=torch.from_numpy(test.targets),
         provenance=provenance(dataset),
     )
@@ -144,20 +145,10 @@ class _Bench:
         self._weights = str(pretrained) if isinstance(pretrained, bool) else _digest(Path(pretrained))
         self._backbones: dict[str, Backbone] = {}
         self._features: dict[tuple[str, str], torch.Tensor] = {}
-        self.graph: Data = unlinked_labels(data.label_names)
+        self._graphs: dict[str, Data] = {}
 
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Everything that is slow, or can fail, before the first run."""
-        if any(entry.kind != "baseline" for entry in entries):
-            train = self.data.split("train")
-            self.graph = label_graph(
-                train.targets,
-                train.label_names,
-                threshold=self.protocol.threshold,
-                p=self.protocol.p,
-                embeddings=self.protocol.embeddings,
-                unknown_words=self.protocol.unknown_words,
-            )
         for entry in entries:
             model = self.model(entry, seed=0)
             if self.protocol.freeze_backbone:
@@ -166,9 +157,28 @@ class _Bench:
                     features = frozen_features(model.backbone, self.data, kind, workers=self.workers)
                     self._features[model.backbone.name, kind] = features
 
+    def graph(self, edges: str) -> Data:
+        """The label graph of the training split, with edges of that kind."""
+        if edges not in self._graphs:
+            train = self.data.split("train")
+            self._graphs[edges] = label_graph(
+                train.targets,
+                train.label_names,
+                edges=edges,
+                threshold=self.protocol.threshold,
+                p=self.protocol.p,
+                embeddings=self.protocol.embeddings,
+                unknown_words=self.protocol.unknown_words,
+            )
+        return self._graphs[edges]
+
     def model(self, entry: Entry, seed: int) -> MultiLabelClassifier:
         head, backbone_name = split_name(entry.model)
-        graph = self.graph if entry.graph == "real" else control(self.graph, entry.graph, seed)
+        graph = unlinked_labels(self.data.label_names)
+        if entry.kind != "baseline":
+            graph = self.graph(graph_edges(head))
+        if entry.graph != "real":
+            graph = control(graph, entry.graph, seed)
         frozen = self.protocol.freeze_backbone
         if backbone_name not in self._backbones or not frozen:
             torch.manual_seed(0 if frozen else seed)  # what is not pretrained is random
@@ -197,7 +207,7 @@ class _Bench:
             "data": self.data.fingerprint(),
             "pretrained": self._weights,
             "zoo": __version__,
-            "user_code": _user_code(entry),
+            "user_code": _user_code(entry, protocol.loss),
             **{key: value for key, value in asdict(protocol).items() if key not in _SEARCH},
         }
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -215,7 +225,11 @@ class _Bench:
         model = self.model(entry, seed)
         module = OnFeatures(model.head) if protocol.freeze_backbone else model
         history = fit_in_memory(
-            module, self._loader(model, "train", recipe), self._loader(model, "val", recipe), recipe
+            module,
+            self._loader(model, "train", recipe),
+            self._loader(model, "val", recipe),
+            recipe,
+            torch.from_numpy(self.data.split("train").targets),
         )
         best = max(history, key=lambda row: row["val_mAP"])
         row = {
@@ -251,8 +265,8 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
-def _user_code(entry: Entry) -> list[str]:
-    """Digests of the files that define an entry's head and convolution, where they are the user's own.
+def _user_code(entry: Entry, loss: str) -> list[str]:
+    """Digests of the files that define an entry's head, its convolution and the loss, where they are the user's own.
 
     Their author changes them and compares again: that must not give the old results.
     """
@@ -260,6 +274,7 @@ def _user_code(entry: Entry) -> list[str]:
     makers: list[Callable[..., Any]] = [HEADS[head]]
     if conv := (head_options(head) | entry.options).get("conv"):
         makers.append(conv_spec(conv).make)
+    makers.append(LOSSES[parse_loss(loss)[0]])
     modules = [sys.modules.get(getattr(maker, "func", maker).__module__) for maker in makers]
     files = [getattr(m, "__file__", None) for m in modules if m and not m.__name__.startswith("zoo.")]
     return [_digest(Path(file)) for file in files if file]

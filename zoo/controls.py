@@ -25,8 +25,9 @@ def shuffled(graph: Data, seed: int = 0) -> Data:
     """Neighbours at random, degrees as they were.
 
     Pairs of edges a -> b, c -> d become c -> b, a -> d (Maslov & Sneppen, Science 2002,
-    https://doi.org/10.1126/science.1065103), ten tries an edge. A weight stays with the label that receives
-    it, so each label keeps the number of its neighbours in both directions and the sum that it receives.
+    https://doi.org/10.1126/science.1065103), ten tries an edge. Then each label deals the weights that it receives
+    to its neighbours anew, or nothing would be random where all labels are neighbours. So it keeps the number of
+    its neighbours in both directions, the weights that it receives, and their sum.
     """
     generator = np.random.default_rng(seed)
     source, target = graph.edge_index.numpy(force=True)
@@ -41,9 +42,12 @@ def shuffled(graph: Data, seed: int = 0) -> Data:
             taken -= {(a, b), (c, d)}
             taken |= {(c, b), (a, d)}
             source[e], source[f] = c, a
+    weight = graph.edge_weight.numpy(force=True).copy()
+    dealt = between[np.lexsort((generator.random(len(between)), target[between]))]
+    weight[between[np.argsort(target[between], kind="stable")]] = weight[dealt]
     edge_index, edge_weight = coalesce(
         torch.from_numpy(np.stack([source, target])),
-        graph.edge_weight.cpu(),
+        torch.from_numpy(weight),
         num_nodes=len(graph.label_names),
     )
     return _noted(

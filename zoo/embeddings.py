@@ -1,4 +1,4 @@
-"""Label names -> label embeddings (L, E): word vectors, one-hot or random, shipped, from a file or given.
+"""Label names -> label embeddings (L, E): word vectors, one-hot, random, fitted to a graph, from a file or given.
 
 A label is looked up whole first; only what has no vector of its own comes apart, one kind of seam at a time::
 
@@ -22,12 +22,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from zoo.asge import asge
 from zoo.label_words import Reading, Resolved, look_up, match_labels
 from zoo.lookup import InputError, lookup, unknown
 from zoo.vector_files import WordVectors, load_npz, ranked, read_kumo, read_stream
 
 SHIPPED = Path(__file__).parent / "label_space_data" / "glove300.npz"
 GLOVE_STD = 0.38  # of the entries of the shipped vectors
+
+Edges = tuple[Tensor, Tensor]  # edge_index (2, M), edge_weight (M,)
 
 
 @dataclass(frozen=True)
@@ -53,25 +56,29 @@ def label_embeddings(
     unknown_words: str = "error",
     dim: int = 300,
     seed: int = 0,
+    edges: Edges | None = None,
 ) -> LabelEmbeddings:
     """Gives every label its vector.
 
     Args:
         label_names: L different names.
-        source: a name in :data:`EMBEDDINGS` (``"glove"``, ``"onehot"``, ``"random"``); an array (L, E), taken
-            as it is; or a file: text as GloVe, fastText and word2vec write it, with or without the header
-            line, plain, ``.gz`` or in a ``.zip`` (``archive.zip/member.txt`` picks one of several); word2vec
-            ``.bin``; ``.npz`` with ``vectors`` and either ``words``, which are averaged, or ``labels``, which
-            are matched whole, whatever their case and separators.
+        source: a name in :data:`EMBEDDINGS` (``"glove"``, ``"onehot"``, ``"random"``) or, with edges, in
+            :data:`GRAPH_EMBEDDINGS` (``"asge"``); an array (L, E), taken as it is; or a file: text as GloVe,
+            fastText and word2vec write it, with or without the header line, plain, ``.gz`` or in a ``.zip``
+            (``archive.zip/member.txt`` picks one of several); word2vec ``.bin``; ``.npz`` with ``vectors`` and
+            either ``words``, which are averaged, or ``labels``, which are matched whole, whatever their case
+            and separators.
         unknown_words: what a word without a vector does. ``"error"`` raises. Otherwise a label is averaged
             over the words that have one, and a label that has none gets ``"random"`` (a random direction, as
             long as the known labels are on average), ``"mean"`` (of the known labels) or ``"zero"``.
-        dim: length of the vectors of ``"random"``; the other sources have their own.
+        dim: length of the vectors of ``"random"`` and ``"asge"``; the other sources have their own.
         seed: of everything random. The direction of a label's random vector depends on this and on its name,
             not on the other labels, their order, or the global generators.
+        edges: of the label graph, for vectors that come from it; :func:`zoo.graph.label_graph` gives its own.
 
     Raises:
-        InputError: a word is unknown, a file is not what it should be, an array does not fit the labels.
+        InputError: no edges where they are needed, a word is unknown, a file is not what it should be, an array
+            does not fit the labels.
     """
     names = _checked_names(label_names)
     lookup("unknown_words", unknown_words, FALLBACKS)
@@ -81,9 +88,17 @@ def label_embeddings(
         return _as_given(names, source)
     if source in EMBEDDINGS:
         return EMBEDDINGS[str(source)](names, unknown_words, dim, seed)
+    if source in GRAPH_EMBEDDINGS:
+        if edges is None:
+            raise InputError(
+                f"{source} vectors come from the edges of a label graph: "
+                f"zoo.label_graph(targets, label_names, embeddings={source!r}) makes both"
+            )
+        return GRAPH_EMBEDDINGS[str(source)](names, edges, dim, seed)
     path = Path(source)
     if not path.is_file() and not any(map(zipfile.is_zipfile, path.parents)):
-        raise InputError(f"{unknown('label embeddings', source, EMBEDDINGS)}. Nor is it a file that exists")
+        known = [*EMBEDDINGS, *GRAPH_EMBEDDINGS]
+        raise InputError(f"{unknown('label embeddings', source, known)}. Nor is it a file that exists")
     return _averaged(*_from_file(path, names), path.name, unknown_words, seed)
 
 
@@ -126,6 +141,18 @@ EMBEDDINGS: dict[str, Callable[[Sequence[str], str, int, int], LabelEmbeddings]]
     "glove": glove,
     "onehot": one_hot,
     "random": random,
+}
+
+
+def from_graph(label_names: Sequence[str], edges: Edges, dim: int, seed: int) -> LabelEmbeddings:
+    """ASGE (see :mod:`zoo.asge`), which fits directions alone; the entries are as large as GloVe's."""
+    vectors = GLOVE_STD * dim**0.5 * asge(*edges, len(label_names), dim=dim, seed=seed)
+    return LabelEmbeddings(vectors, f"ASGE {dim}-d, seed {seed}", {label: [] for label in label_names})
+
+
+# Name -> function of (label_names, edges, dim, seed), for vectors that come from the label graph.
+GRAPH_EMBEDDINGS: dict[str, Callable[[Sequence[str], Edges, int, int], LabelEmbeddings]] = {
+    "asge": from_graph,
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.arguments import parse_arguments
+from zoo.arguments import parse_options, split_options
 from zoo.controls import CONTROLS
 from zoo.heads import HEADS, head_options, uses_graph
 from zoo.lookup import InputError, unknown
@@ -41,16 +41,8 @@ class Entry:
             InputError: an unknown head, backbone, option or control, with the nearest names, or a value of
                 another type than the option has.
         """
-        name, *pairs = text.strip().split(":")
+        name, given = split_options(text)
         head, backbone = split_name(name)
-        given: dict[str, str] = {}
-        for pair in pairs:
-            key, equals, value = pair.partition("=")
-            if not equals:
-                raise InputError(f"{text!r}: expected option=value after each colon, not {pair!r}")
-            if key in given:
-                raise InputError(f"{text!r}: option {key!r} is given twice")
-            given[key] = value
         graph = given.pop("graph", "real")
         if graph not in ("real", *CONTROLS):
             raise unknown("graph", graph, ("real", *CONTROLS))
@@ -59,7 +51,9 @@ class Entry:
         for key in given:
             if key not in head_options(head):
                 raise unknown(f"option of head {head!r}", key, [*head_options(head), "graph"])
-        return cls(f"{head}-{backbone}", _typed(head, given), graph)
+        # All but num_features and labels, which come first.
+        options = parse_options(f"head {head!r}", HEADS[head], given, skip={2})
+        return cls(f"{head}-{backbone}", options, graph)
 
     @property
     def name(self) -> str:
@@ -122,23 +116,6 @@ def _distinct(entries: Sequence[Entry]) -> list[Entry]:
     for entry in entries:
         meanings.setdefault((entry.model, entry.graph, entry.settings), entry)
     return list(meanings.values())
-
-
-def _typed(head: str, given: dict[str, str]) -> dict[str, Any]:
-    """The options' values as the head's signature types them."""
-    from jsonargparse import ArgumentParser
-
-    entry = HEADS[head]
-    function = getattr(entry, "func", entry)
-    parser = ArgumentParser(exit_on_error=False)
-    add = parser.add_class_arguments if isinstance(function, type) else parser.add_function_arguments
-    # All but num_features and labels, which come first. A user's own head may leave its options untyped.
-    add(function, skip={2}, as_group=False, fail_untyped=False)
-    try:
-        values = parse_arguments(parser, [f"--{key}={value}" for key, value in given.items()])
-    except InputError as error:
-        raise InputError(f"option of head {head!r}: {error}") from None
-    return {key: values[key] for key in sorted(given)}
 
 
 def _compact(value: Any) -> str:

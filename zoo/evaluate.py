@@ -25,14 +25,14 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
-class _Scorer(L.LightningModule):
+class _Forward(L.LightningModule):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def predict_step(self, batch: Any, batch_idx: int) -> tuple[Tensor, Tensor]:
         inputs, targets = batch
-        return self.model(inputs).float().sigmoid().cpu(), targets.cpu()
+        return self.model(inputs).float().cpu(), targets.cpu()
 
 
 def quiet_trainer(**options: Any) -> L.Trainer:
@@ -48,11 +48,17 @@ def quiet_trainer(**options: Any) -> L.Trainer:
     return L.Trainer(**(defaults | options))
 
 
+def compute_logits(model: nn.Module, loader: DataLoader, *, progress: bool = False) -> tuple[Tensor, Tensor]:
+    """Logits (N, L) of everything in a loader, and the targets (N, L) beside them."""
+    batches: Any = quiet_trainer(enable_progress_bar=progress).predict(_Forward(model), loader)
+    logits, targets = zip(*batches, strict=True)
+    return torch.cat(logits), torch.cat(targets)
+
+
 def compute_scores(model: nn.Module, loader: DataLoader, *, progress: bool = False) -> tuple[Tensor, Tensor]:
     """sigmoid(logits) (N, L) of everything in a loader, and the targets (N, L) beside them."""
-    batches: Any = quiet_trainer(enable_progress_bar=progress).predict(_Scorer(model), loader)
-    scores, targets = zip(*batches, strict=True)
-    return torch.cat(scores), torch.cat(targets)
+    logits, targets = compute_logits(model, loader, progress=progress)
+    return logits.sigmoid(), targets
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Subset
 from zoo.backbones import Backbone
 from zoo.data import ImageDataset, cache_dir
 from zoo.heads.head import POOLINGS, Head
+from zoo.lookup import InputError
 
 POOLED = ("avg", "max")  # poolings without parameters: what they give can be computed once
 
@@ -53,7 +54,15 @@ def frozen_features(
         kind: ``avg``, ``max`` or ``map``.
         batch_size: images at a time.
         workers: processes that read and resize images.
+
+    Raises:
+        InputError: a backbone of several levels; what is kept is one feature map an image.
     """
+    if backbone.levels > 1:
+        raise InputError(
+            f"frozen features hold one feature map, and this head takes {backbone.levels}: "
+            "train it with freeze_backbone=False, or choose levels=1"
+        )
     folder = cache_dir() / "features" / _key(backbone, data)
     files = {name: folder / f"{name}.npy" for name in ([*POOLED] if kind in POOLED else [kind])}
     if not all(file.is_file() for file in files.values()):

@@ -1,9 +1,10 @@
 """The label graph: co-occurrence counts -> conditional probabilities -> PyG ``Data``.
 
-    counts (L,), co-occurrence (L,L) --threshold, p, normalization--> edge_index (2,M), edge_weight (M,)
-    label names (L) -----------------embeddings---------------------> x (L,E)
+    counts (L,), co-occurrence (L,L) --edges, threshold, p, normalization--> edge_index (2,M), edge_weight (M,)
+    label names (L) -----------------embeddings---------------------> x (L,E), or from the edges (asge)
 
-The construction is that of ML-GCN (Chen et al., CVPR 2019, https://arxiv.org/abs/1904.03582, section 3.3).
+The construction is that of ML-GCN (Chen et al., CVPR 2019, https://arxiv.org/abs/1904.03582, section 3.3), or
+couplings (:mod:`zoo.couplings`).
 Everything is sparse: nothing of size (L, L) is ever dense.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from zoo.counts import LabelCounts, Targets, check_names, count_labels
+from zoo.couplings import coupling_edges
 from zoo.embeddings import label_embeddings
 from zoo.lookup import InputError, lookup
 
@@ -26,6 +29,7 @@ def label_graph(
     targets: Targets | LabelCounts,
     label_names: Sequence[str] | None = None,
     *,
+    edges: str = "conditional",
     threshold: float = 0.1,
     p: float = 0.2,
     normalization: str = "mlgcn",
@@ -40,15 +44,20 @@ def label_graph(
     correction that the sums run over columns), and the normalization scales the result. The edge
     ``i -> j`` carries the weight with which label j receives from label i.
 
+    All this is ``edges="conditional"``. With ``"couplings"`` the weights are those of
+    :func:`zoo.couplings.coupling_edges`, of either sign, and threshold, p and normalization play no part.
+
     Args:
         targets: annotations, or counts of them; see :func:`zoo.counts.count_labels`.
         label_names: the L labels, in the order of the targets' columns.
+        edges: ``conditional`` or ``couplings``; see :data:`EDGES`.
         threshold: tau in [0, 1], on P(j|i). 0 keeps every pair that occurs at least once. The paper's value
             is 0.4, which isolates most labels of VOC and COCO.
         p: the share of a label's features that comes from its neighbours, in [0, 1), in the paper's sense
             (the reference code writes p/(1-p) = 0.25 for the paper's 0.2). 0 leaves no neighbours.
         normalization: ``mlgcn``, ``sym``, ``row`` or ``none``; see :data:`NORMALIZATIONS`.
-        embeddings: label vectors: ``glove``, ``onehot``, ``random``, a vector file, or an (L, E) tensor.
+        embeddings: label vectors: ``glove``, ``onehot``, ``random``, ``asge`` (from the edges of this graph), a
+            vector file, or an (L, E) tensor.
         unknown_words: what happens to a label none of whose words has a vector; see
             :func:`zoo.embeddings.label_embeddings`.
 
@@ -65,10 +74,37 @@ def label_graph(
         raise InputError(
             f"p must lie in [0, 1), not {p}: the neighbours' weight is p / (1 - p), which p = 1 divides by zero"
         )
-    normalize = lookup("normalization", normalization, NORMALIZATIONS)
+    lookup("normalization", normalization, NORMALIZATIONS)
+    make_edges = lookup("edges", edges, EDGES)
     counts = count_labels(targets, label_names)
-    num_labels = len(counts.label_names)
+    source, target, weight, recipe = make_edges(counts, threshold, p, normalization)
+    order = np.lexsort((target, source))
+    edge_index = torch.from_numpy(np.stack([source, target])[:, order].astype(np.int64))
+    edge_weight = torch.from_numpy(weight[order].astype(np.float32))
+    vectors = label_embeddings(
+        counts.label_names, embeddings, unknown_words=unknown_words, edges=(edge_index, edge_weight)
+    )
+    graph = Data(
+        x=vectors.vectors,
+        edge_index=edge_index,
+        edge_weight=edge_weight,
+        label_names=list(counts.label_names),
+        recipe={
+            "edges": edges,
+            **recipe,
+            "embeddings": vectors.source,
+            "num_images": counts.num_images,
+        },
+    )
+    return check_graph(graph)
 
+
+Edges: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+
+
+def _conditional(counts: LabelCounts, threshold: float, p: float, normalization: str) -> Edges:
+    """ML-GCN's: P(j|i), a threshold, neighbours re-weighted to the share p, normalised."""
+    num_labels = len(counts.label_names)
     probability = counts.p_column_given_row().tocoo()
     kept = probability.data >= threshold if p > 0 else np.zeros(probability.nnz, dtype=bool)
     source, target = probability.row[kept], probability.col[kept]
@@ -77,23 +113,21 @@ def label_graph(
 
     loops = np.arange(num_labels)
     source, target = np.concatenate([source, loops]), np.concatenate([target, loops])
+    normalize = NORMALIZATIONS[normalization]
     weight = normalize(source, target, np.concatenate([weight, np.ones(num_labels)]), num_labels)
-    order = np.lexsort((target, source))
-    vectors = label_embeddings(counts.label_names, embeddings, unknown_words=unknown_words)
-    graph = Data(
-        x=vectors.vectors,
-        edge_index=torch.from_numpy(np.stack([source, target])[:, order].astype(np.int64)),
-        edge_weight=torch.from_numpy(weight[order].astype(np.float32)),
-        label_names=list(counts.label_names),
-        recipe={
-            "threshold": threshold,
-            "p": p,
-            "normalization": normalization,
-            "embeddings": vectors.source,
-            "num_images": counts.num_images,
-        },
-    )
-    return check_graph(graph)
+    return source, target, weight, {"threshold": threshold, "p": p, "normalization": normalization}
+
+
+def _couplings(counts: LabelCounts, threshold: float, p: float, normalization: str) -> Edges:
+    """What a label adds to another's log-odds with all others held fixed; a self-loop holds its own log-odds."""
+    return *coupling_edges(counts), {}
+
+
+# Name -> what makes edges of counts: source, target and weight (M,), and what the recipe says of them.
+EDGES: dict[str, Callable[[LabelCounts, float, float, str], Edges]] = {
+    "conditional": _conditional,
+    "couplings": _couplings,
+}
 
 
 def _mlgcn(source: np.ndarray, target: np.ndarray, weight: np.ndarray, num_labels: int) -> np.ndarray:

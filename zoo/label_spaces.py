@@ -74,6 +74,7 @@ def label_counts(name: str) -> LabelCounts:
 def label_space(
     name: str,
     *,
+    edges: str = "conditional",
     threshold: float = 0.1,
     p: float = 0.2,
     normalization: str = "mlgcn",
@@ -83,6 +84,7 @@ def label_space(
     """The label graph of a shipped label space; the options are those of :func:`zoo.graph.label_graph`."""
     return label_graph(
         label_counts(name),
+        edges=edges,
         threshold=threshold,
         p=p,
         normalization=normalization,

@@ -9,15 +9,15 @@ import fnmatch
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 from torch_geometric.data import Data
@@ -26,9 +26,12 @@ from zoo._version import __version__
 from zoo.backbones import Backbone, list_backbones, load_weights, resolve
 from zoo.data.images import read_image, to_rgb
 from zoo.graph import check_graph, unlinked_labels
-from zoo.heads import HEADS, Head, build_head, fold_head
+from zoo.heads import HEADS, Head, build_head, check_reasons, fold_head, graph_edges, head_options
 from zoo.label_spaces import label_space
 from zoo.lookup import InputError, lookup, unknown
+from zoo.new_labels import Edges, Frequency, Vectors, add_labels
+
+Known: TypeAlias = Mapping[str, bool | int] | Sequence[Mapping[str, bool | int]]
 
 FORMAT = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -55,8 +58,19 @@ class MultiLabelClassifier(nn.Module):
         self.name, self.options, self.recipe = name, options, recipe
         self.notes: dict[str, Any] = {}
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B L"]:
-        return self.head(self.backbone(images))
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"], known: Int[Tensor, "B L"] | None = None
+    ) -> Float[Tensor, "B L"]:
+        """The logits of a batch.
+
+        Args:
+            images: resized and normalised.
+            known: what is known of the labels already, 1 present, 0 absent, -1 not known; see :meth:`predict`.
+        """
+        if known is None:
+            return self.head(self.backbone(images))
+        check_reasons(self.head)
+        return self.head(self.backbone(images), known)
 
     @property
     def label_names(self) -> list[str]:
@@ -64,31 +78,58 @@ class MultiLabelClassifier(nn.Module):
         return self.head.label_names
 
     @torch.inference_mode()
-    def scores(self, images: Any, batch_size: int = 32) -> Float[Tensor, "N L"]:
-        """sigmoid(logits) of images in any form that :meth:`predict` takes, on the CPU."""
+    def scores(
+        self, images: Any, batch_size: int = 32, *, known: Known | None = None
+    ) -> Float[Tensor, "N L"]:
+        """sigmoid(logits) of images, and of known labels, in any form that :meth:`predict` takes, on the CPU."""
         transform, parameter = self.backbone.transform(), next(self.parameters())
         training = self.training
         self.eval()
         try:
             pictures, rows = _as_list(images), []
+            facts = None if known is None else self._facts(known, len(pictures)).to(parameter.device)
             for start in range(0, len(pictures), batch_size):
                 batch = [_as_tensor(picture, transform) for picture in pictures[start : start + batch_size]]
                 if len(sizes := {tuple(tensor.shape[1:]) for tensor in batch}) > 1:
                     raise InputError(f"float tensors of one call must be of one size, not {sorted(sizes)}")
                 # to(parameter): to its device and its precision
-                rows.append(self(torch.stack(batch).to(parameter)).float().sigmoid().cpu())
+                inputs = torch.stack(batch).to(parameter)
+                some = None if facts is None else facts[start : start + batch_size]
+                rows.append(self(inputs, some).float().sigmoid().cpu())
             return torch.cat(rows) if rows else torch.empty(0, len(self.label_names))
         finally:
             self.train(training)
 
+    def _facts(self, known: Known, num_images: int) -> Int[Tensor, "N L"]:
+        """What is known of the labels: 1 present, 0 absent, -1 not."""
+        each = [known] * num_images if isinstance(known, Mapping) else list(known)
+        if len(each) != num_images:
+            raise InputError(f"known labels are given for {len(each)} images, but there are {num_images}")
+        column = {name: i for i, name in enumerate(self.label_names)}
+        facts = torch.full((num_images, len(column)), -1)
+        for row, labels in zip(facts, each, strict=True):
+            for label, present in labels.items():
+                if present not in (0, 1):
+                    raise InputError(f"the known label {label!r} must be True or False, not {present!r}")
+                row[lookup("label", label, column)] = int(present)
+        return facts
+
     def predict(
-        self, images: Any, *, threshold: float = 0.5, top_k: int | None = None, batch_size: int = 32
+        self,
+        images: Any,
+        *,
+        known: Known | None = None,
+        threshold: float = 0.5,
+        top_k: int | None = None,
+        batch_size: int = 32,
     ) -> list[dict[str, float]]:
         """The labels of each image with their scores, best first.
 
         Args:
             images: one or several: paths, PIL images, uint8 arrays (H, W, 3), or float tensors (3, H, W) that
                 are already resized and normalised; a tensor (B, 3, H, W) is B of them.
+            known: labels that are known already, for a head that reasons from them (``coupled``, ``logitgcn``):
+                ``{"beach": True, "snow": False}``, the same for all images or one for each.
             threshold: labels at or above this score are returned.
             top_k: return this many labels whatever their scores, instead.
             batch_size: images at a time.
@@ -97,17 +138,64 @@ class MultiLabelClassifier(nn.Module):
             One dict an image: ``[{"person": 0.98, "dog": 0.71}, ...]``.
 
         Raises:
-            InputError: an image that does not decode, or of a type that is not one of these.
+            InputError: an image that does not decode, or of a type that is not one of these; known labels that
+                the model does not have, or that its head cannot reason from.
         """
         if top_k is not None and top_k < 1:
             raise InputError(f"top_k must be at least 1, not {top_k}")
         results = []
-        for row in self.scores(images, batch_size):
+        for row in self.scores(images, batch_size, known=known):
             values, indices = row.sort(descending=True, stable=True)
             keep = top_k if top_k is not None else int((values >= threshold).sum())
             best = zip(indices[:keep].tolist(), values[:keep].tolist(), strict=True)
             results.append({self.label_names[i]: value for i, value in best})
         return results
+
+    def add_labels(
+        self,
+        names: Sequence[str] | Data,
+        *,
+        edges: Edges | None = None,
+        embeddings: Vectors = "glove",
+        unknown_words: str = "error",
+        frequency: Frequency | None = None,
+    ) -> MultiLabelClassifier:
+        """Extends the trained model, in place, to labels that it never saw an image of.
+
+        For heads that generate what they know of a label from its vector and its neighbours. The labels that are there
+        hear nothing from the new ones, so their logits stay as they are; the new ones come last.
+
+        Args:
+            names: of the K new labels. Or a label graph of all the model's labels and new ones, whose edges and vectors
+                are taken for all of them: then the logits of the model's own labels may change.
+            edges: what the new labels hear: ``("horse", "zebra", 1.0)`` lets zebra hear horse. See
+                :func:`zoo.new_labels.extended_graph` for what the weight means; without edges, a label hears itself
+                alone.
+            embeddings: vectors of the new labels, made as the model's own were (``recipe["embeddings"]``): as for
+                :func:`zoo.label_graph`, or an array (K, E). A head that reads none needs none.
+            unknown_words: as for :func:`zoo.label_graph`.
+            frequency: share of images that have a new label, for all or by name. It counts where logits hold the
+                labels' log-odds: in the offset of a head that was trained on frozen features, and in a graph of
+                couplings. Without it, they are the mean of the other labels', or what a label graph of couplings
+                given as ``names`` says.
+
+        Returns:
+            This model.
+
+        Raises:
+            InputError: a head with parameters for each label, labels that are there already, edges to or from unknown
+                labels, vectors that do not fit the model's, a frequency out of its range or without effect.
+        """
+        self.recipe = add_labels(
+            self.head,
+            self.recipe,
+            names,
+            edges=edges,
+            embeddings=embeddings,
+            unknown_words=unknown_words,
+            frequency=frequency,
+        )
+        return self
 
     def fold(self) -> MultiLabelClassifier:
         """The same model with the graph baked into one linear layer: same logits, cost of the backbone.
@@ -194,7 +282,7 @@ def build(
     """
     head_name, backbone_name = split_name(name)
     if isinstance(labels, str):
-        graph = label_space(labels)
+        graph = label_space(labels, edges=graph_edges(head_name))
     elif isinstance(labels, Data):
         graph = check_graph(labels)
     else:
@@ -205,8 +293,16 @@ def build(
 
 
 def assemble(backbone: Backbone, head_name: str, graph: Data, **options: Any) -> MultiLabelClassifier:
-    """A head by name on a backbone that is there already; otherwise as :func:`build`."""
-    head = build_head(head_name, backbone.num_features, graph, **options)
+    """A head by name on a backbone that is there already; otherwise as :func:`build`.
+
+    A head with several ``levels`` gets as many feature maps from the same backbone.
+    """
+    known = head_options(head_name)
+    levels = (known | options)["levels"] if "levels" in known else 1
+    backbone = backbone.with_levels(levels)
+    head = build_head(
+        head_name, backbone.num_features if levels == 1 else backbone.level_features, graph, **options
+    )
     name = f"{head_name}-{backbone.name}"
     return MultiLabelClassifier(backbone, head, name=name, options=options, recipe=dict(graph.recipe))
 

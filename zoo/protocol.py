@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.lookup import InputError, lookup
-from zoo.losses import LOSSES
+from zoo.lookup import InputError
+from zoo.losses import check_loss
 
 EXPLORING = 4  # trials that look everywhere, before the others look near the best of them
 
@@ -24,7 +24,7 @@ class Protocol:
         seeds: runs of the best point, with seeds 0, 1, ...
         epochs: of every run, trials included.
         batch_size: images a step, of every run.
-        loss: bce or softmargin.
+        loss: its name, with options after colons: bce, asl:gamma_neg=2; ``zoo list losses`` names them.
         lr: range of the learning rates searched, evenly on a logarithmic scale.
         weight_decay: range of the L2 strengths searched, likewise.
         freeze_backbone: train heads on features that are computed once, or whole models.
@@ -48,7 +48,7 @@ class Protocol:
     unknown_words: str = "error"
 
     def __post_init__(self) -> None:
-        lookup("loss", self.loss, LOSSES)
+        check_loss(self.loss)
         for name in ("trials", "seeds", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")

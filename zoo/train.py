@@ -14,13 +14,21 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    Sampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from zoo.data import ImageDataset
-from zoo.evaluate import Evaluation, evaluate, quiet_trainer
+from zoo.evaluate import Evaluation, compute_logits, evaluate, quiet_trainer
 from zoo.features import OnFeatures, features_kind, frozen_features, standardize_features
+from zoo.heads import Head
 from zoo.lookup import InputError, lookup
-from zoo.losses import build_loss
+from zoo.losses import build_loss, check_loss, resampling_weights
 from zoo.metrics import mean_average_precision
 from zoo.model import MultiLabelClassifier
 
@@ -35,7 +43,9 @@ class Recipe:
     """How to train. Everything that decides the result, beside model and data.
 
     Attributes:
-        loss: ``bce`` or ``softmargin``; see :data:`zoo.losses.LOSSES`.
+        loss: its name in :data:`zoo.losses.LOSSES`, with options after colons: ``bce``, ``asl:gamma_neg=2``.
+        resample: draw training images, with replacement, so that every label is drawn equally often: see
+            :func:`zoo.losses.resampling_weights`. An epoch still has as many images.
         epochs: passes over the training images.
         batch_size: images a step.
         optimizer: ``adamw``, or ``sgd`` with Nesterov momentum 0.9.
@@ -48,6 +58,7 @@ class Recipe:
     """
 
     loss: str = "bce"
+    resample: bool = False
     epochs: int = 20
     batch_size: int = 32
     optimizer: str = "adamw"
@@ -59,6 +70,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_loss(self.loss)
         lookup("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("epochs", "batch_size", "lr"):
             if not getattr(self, name) > 0:
@@ -66,12 +78,15 @@ class Recipe:
 
 
 class Classification(L.LightningModule):
-    """Loss, optimiser and validation mAP of any module that turns inputs into logits and has a ``head``."""
+    """Loss, optimiser and validation mAP of any module that turns inputs into logits and has a ``head``.
 
-    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+    The targets are those of the training images (N, L), for losses that count their labels.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, targets: Tensor | None = None) -> None:
         super().__init__()
         self.model, self.recipe = model, recipe
-        self.loss = build_loss(recipe.loss)
+        self.loss = build_loss(recipe.loss, targets)
         self.history: list[dict[str, float | int]] = []
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._losses: list[Tensor] = []
@@ -177,15 +192,24 @@ class _WriteHistory(L.Callback):
 
 
 def fit_in_memory(
-    model: nn.Module, train: DataLoader, val: DataLoader, recipe: Recipe
+    model: nn.Module, train: DataLoader, val: DataLoader, recipe: Recipe, targets: Tensor | None = None
 ) -> list[dict[str, float | int]]:
     """Trains without writing anything, and leaves the weights of the best epoch by validation mAP in the model.
+
+    Args:
+        model: what turns inputs into logits, and has a ``head``.
+        train: batches of inputs and targets.
+        val: likewise.
+        recipe: how.
+        targets: (N, L) of all training images, for losses and heads that count their labels.
 
     Returns:
         One row an epoch: ``epoch, train_loss, val_loss, val_mAP``.
     """
     L.seed_everything(recipe.seed, workers=True, verbose=False)
-    module, keep = Classification(model, recipe), _KeepBest()
+    if targets is not None:
+        model.head.begin_training(targets)  # type: ignore[union-attr, operator]
+    module, keep = Classification(model, recipe, targets), _KeepBest()
     quiet_trainer(
         max_epochs=recipe.epochs,
         precision=recipe.precision,
@@ -194,7 +218,24 @@ def fit_in_memory(
         callbacks=[keep],
     ).fit(module, train, val)
     model.load_state_dict(keep.weights)
+    _finish(model, val)
     return module.history
+
+
+def _finish(model: nn.Module, val: DataLoader) -> None:
+    """Lets the head fit what it fits on images that it was not trained on."""
+    head = model.head
+    assert isinstance(head, Head)
+    if type(head).finish_training is not Head.finish_training:
+        head.finish_training(*compute_logits(model, val))
+
+
+def _training_order(targets: Tensor, recipe: Recipe, generator: torch.Generator) -> Sampler[int]:
+    """All images in random order, anew each epoch, or as many of them drawn label by label."""
+    if recipe.resample:
+        weights = resampling_weights(targets).tolist()
+        return WeightedRandomSampler(weights, len(weights), generator=generator)
+    return RandomSampler(targets, generator=generator)
 
 
 def tensor_loader(inputs: Tensor, targets: Tensor, recipe: Recipe, *, shuffle: bool = False) -> DataLoader:
@@ -202,7 +243,7 @@ def tensor_loader(inputs: Tensor, targets: Tensor, recipe: Recipe, *, shuffle: b
     # Whole batches are sliced out of the tensors at once: row by row costs more than a small head does.
     data = TensorDataset(inputs, targets)
     generator = torch.Generator().manual_seed(recipe.seed)
-    order = RandomSampler(data, generator=generator) if shuffle else range(len(data))
+    order = _training_order(targets, recipe, generator) if shuffle else range(len(data))
     # A graph head makes its classifiers anew for each batch: to score pooled features, few large ones are quicker.
     size = recipe.batch_size if shuffle or inputs.dim() > 2 else max(recipe.batch_size, 4096)
     return DataLoader(data, sampler=BatchSampler(order, size, drop_last=False), batch_size=None)
@@ -283,7 +324,9 @@ def fit(
             *([TQDMProgressBar(leave=True)] if progress else []),
         ],
     )
-    classification = Classification(module, recipe)
+    targets = torch.from_numpy(data.split("train").targets)
+    model.head.begin_training(targets)
+    classification = Classification(module, recipe, targets)
     trainer.fit(
         classification,
         train,
@@ -293,6 +336,7 @@ def fit(
     )
     best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
     classification.load_state_dict(best["state_dict"])
+    _finish(module, val)
     has_test = bool((data.splits == "test").any())
     test = evaluate(model, data.split("test"), workers=workers, progress=progress) if has_test else None
     model.notes |= {
@@ -313,14 +357,16 @@ def image_loader(
     """Batches of one split's images, augmented and shuffled for ``train``, as they are for the others."""
     training = split == "train"
     transform = model.backbone.train_transform() if training else model.backbone.transform()
+    images = data.split(split).with_transform(transform)
+    # The order has a generator of its own: how many numbers others draw must not change it.
+    generator = torch.Generator().manual_seed(recipe.seed)
     return DataLoader(
-        data.split(split).with_transform(transform),
+        images,
         batch_size=recipe.batch_size,
-        shuffle=training,
+        sampler=_training_order(torch.from_numpy(images.targets), recipe, generator) if training else None,
         num_workers=workers,
         persistent_workers=workers > 0,
-        # The order has a generator of its own: how many numbers others draw must not change it.
-        generator=torch.Generator().manual_seed(recipe.seed),
+        generator=generator,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,18 +11,44 @@ import torch
 from torch_geometric.data import Data
 
 from zoo.graph import unlinked_labels
+from zoo.heads.addgcn import AddGCNHead
+from zoo.heads.agcn import AGCNHead
+from zoo.heads.cma import CMAHead
+from zoo.heads.coupled import CoupledHead
+from zoo.heads.csra import CSRAHead
+from zoo.heads.gatn import GATNHead
 from zoo.heads.graph_head import GraphHead
 from zoo.heads.head import Head, Standardize
 from zoo.heads.linear import LinearHead
+from zoo.heads.logitgcn import LogitGCNHead
+from zoo.heads.mldecoder import MLDecoderHead, MLDecoderWordsHead
 from zoo.heads.mlp import MLPHead
+from zoo.heads.q2l import Query2LabelHead
+from zoo.heads.ssgrl import SSGRLHead
 from zoo.lookup import InputError, lookup, unknown
 
 HEADS: dict[str, Callable[..., Head]] = {
+    "addgcn": AddGCNHead,
+    "agcn": AGCNHead,
+    "appnp": partial(GraphHead, conv="APPNP", mlp_widths=(1024,), widths=(), hops=10),
+    "cheb": partial(GraphHead, conv="ChebConv", hops=2),
+    "cma": CMAHead,
+    "coupled": CoupledHead,
+    "csra": CSRAHead,
     "gat": partial(GraphHead, conv="GATConv", attention_heads=4),
+    "gatn": GATNHead,
+    "gatv2": partial(GraphHead, conv="GATv2Conv", attention_heads=4),
     "linear": LinearHead,
+    "logitgcn": LogitGCNHead,
+    "mldecoder": MLDecoderHead,
+    "mldecoder_words": MLDecoderWordsHead,
     "mlgcn": GraphHead,
     "mlp": MLPHead,
+    "q2l": Query2LabelHead,
     "sgc": partial(GraphHead, conv="SGConv", widths=(), hops=2),
+    "ssgc": partial(GraphHead, conv="SSGConv", widths=(), hops=16),
+    "ssgrl": SSGRLHead,
+    "transformer": partial(GraphHead, conv="TransformerConv", attention_heads=4),
 }
 
 
@@ -39,16 +65,20 @@ def head_options(name: str) -> dict[str, Any]:
 
 def uses_graph(name: str) -> bool:
     """Whether a head reads the edges or the vectors of the label graph."""
-    entry = lookup("head", name, HEADS)
-    return getattr(getattr(entry, "func", entry), "uses_graph", False)
+    return getattr(_class(name), "uses_graph", False)
 
 
-def build_head(name: str, num_features: int, labels: Data, /, **options: Any) -> Head:
+def graph_edges(name: str) -> str:
+    """The kind of label graph that a head wants: a name in :data:`zoo.graph.EDGES`."""
+    return getattr(_class(name), "edges", Head.edges)
+
+
+def build_head(name: str, num_features: int | Sequence[int], labels: Data, /, **options: Any) -> Head:
     """Builds a head by name.
 
     Args:
         name: an entry of :data:`HEADS`.
-        num_features: D, channels of the feature map.
+        num_features: D, channels of the feature map; of each level's map for a head with several ``levels``.
         labels: the label graph.
         options: of that head; see :func:`head_options`.
 
@@ -69,11 +99,12 @@ def fold_head(head: Head) -> LinearHead:
         InputError: the head reasons about each image, so it cannot be folded.
     """
     if not _folds(type(head)):
-        foldable = (name for name, entry in HEADS.items() if _folds(getattr(entry, "func", entry)))
+        foldable = (name for name in HEADS if _folds(_class(name)))
         raise InputError(
             f"{type(head).__name__} reasons about each image, so it cannot be folded into one linear layer. "
             f"Heads that can: {', '.join(sorted(foldable))}"
         )
+    head.check_foldable()
     with torch.no_grad():
         classifiers, bias = head.classifiers(), head.classifier_bias()
         if isinstance(head.norm, Standardize):  # W (x - mean) / std + b = (W / std) x + (b - (W / std) mean)
@@ -95,6 +126,29 @@ def fold_head(head: Head) -> LinearHead:
             folded.linear.bias.copy_(bias)
     folded.pool.load_state_dict(head.pool.state_dict())
     return folded.to(classifiers).train(head.training)
+
+
+def check_reasons(head: Head) -> None:
+    """Whether a head reasons from known labels to others.
+
+    Raises:
+        InputError: it does not; the message names those that do.
+    """
+    if not _reasons(type(head)):
+        able = (name for name in HEADS if _reasons(_class(name)))
+        raise InputError(
+            f"{type(head).__name__} does not reason from known labels to others. "
+            f"Heads that do: {', '.join(sorted(able))}"
+        )
+
+
+def _class(name: str) -> Any:
+    entry = lookup("head", name, HEADS)
+    return getattr(entry, "func", entry)
+
+
+def _reasons(head: Any) -> bool:
+    return getattr(head, "refine", Head.refine) is not Head.refine
 
 
 def _folds(head: Any) -> bool:

@@ -7,7 +7,16 @@
 With GCNConv and two layers this is ML-GCN: Chen et al., "Multi-Label Image Recognition with Graph Convolutional
 Networks", CVPR 2019, https://arxiv.org/abs/1904.03582. Any other convolution by name takes its place:
 ``sgc`` is SGConv (Wu et al., ICML 2019, https://arxiv.org/abs/1902.07153), ``gat`` is GATConv
-(Veličković et al., ICLR 2018, https://arxiv.org/abs/1710.10903).
+(Veličković et al., ICLR 2018, https://arxiv.org/abs/1710.10903). Published for other tasks, not for this one:
+``gatv2`` (Brody et al., ICLR 2022, https://arxiv.org/abs/2105.14491), ``transformer`` (Shi et al., IJCAI 2021,
+https://arxiv.org/abs/2009.03509), ``cheb`` (Defferrard et al., NeurIPS 2016, https://arxiv.org/abs/1606.09375),
+``ssgc`` (Zhu & Koniusz, ICLR 2021, https://openreview.net/forum?id=CYO5T-YjWZV) and ``appnp``, which predicts
+classifiers from each label vector alone, then propagates them by personalised PageRank (Klicpera et al., ICLR 2019,
+https://arxiv.org/abs/1810.05997).
+
+Many layers make all labels alike. Against it, ``residual`` adds each convolution's input to its output (He et al.,
+CVPR 2016, https://arxiv.org/abs/1512.03385), and with ``jumping_knowledge`` the classifiers are read from every layer
+(Xu et al., ICML 2018, https://arxiv.org/abs/1806.03536).
 """
 
 from __future__ import annotations
@@ -16,13 +25,18 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
+from torch_geometric.nn import JumpingKnowledge
 
-from zoo.convs import build_conv
-from zoo.heads.head import Head, label_vectors
+from zoo.convs import build_conv, conv_name, conv_spec
+from zoo.heads.head import Head, label_vectors, with_means
+from zoo.lookup import InputError, lookup
+
+# Ways to join the outputs of all layers, and the width that comes of theirs.
+JOINED_WIDTH: dict[str, Callable[[Sequence[int]], int]] = {"cat": sum, "lstm": max, "max": max}
 
 
 class GraphHead(Head):
@@ -33,11 +47,21 @@ class GraphHead(Head):
         labels: the label graph, with label vectors ``x`` (L, E). It becomes buffers, saved with the weights.
         conv: a convolution of :data:`zoo.convs.CONVS` by name, or a class of your own.
         widths: sizes between the convolutions; ``len(widths) + 1`` layers. ``()`` is one layer.
+        mlp_widths: hidden layers that a label's vector passes by itself, before the first convolution.
         hops: how far a convolution reaches, where it has that option (SGConv, TAGConv, ...).
         attention_heads: where a convolution has them (GATConv, TransformerConv, ...).
+        residual: whether a convolution's input is added to its output: as it is where the widths agree, else
+            through a learned linear map without bias.
+        jumping_knowledge: ``cat``, ``max`` or ``lstm`` joins the activated outputs of all convolutions, the last
+            of which then keeps the width of the one before, and a linear layer takes the result to D. For
+            ``max`` and ``lstm`` all ``widths`` are one and the same.
         pooling: of the image features; the paper takes the maximum, the tutorial the average.
         dropout: share of the pooled features dropped in training.
         bias: whether each label has a bias too; the paper has none.
+
+    Raises:
+        InputError: no label vectors, an option that the convolution does not have, or ``widths`` that
+            ``jumping_knowledge`` cannot join.
     """
 
     uses_graph = True
@@ -52,28 +76,72 @@ class GraphHead(Head):
         *,
         conv: str | Callable[[int, int], nn.Module] = "GCNConv",
         widths: Sequence[int] = (1024,),
+        mlp_widths: Sequence[int] = (),
         hops: int | None = None,
         attention_heads: int | None = None,
+        residual: bool = False,
+        jumping_knowledge: str | None = None,
         pooling: str = "max",
         dropout: float = 0.0,
         bias: bool = False,
     ) -> None:
         super().__init__(num_features, labels, pooling=pooling, dropout=dropout)
-        sizes = [label_vectors(labels).size(1), *widths, num_features]
+        mlp_sizes = [label_vectors(labels).size(1), *mlp_widths]
         for name in ("x", "edge_index", "edge_weight"):
             self.register_buffer(name, getattr(labels, name).clone())
-        self.convs = nn.ModuleList(
-            build_conv(conv, size_in, size_out, hops=hops, attention_heads=attention_heads)
-            for size_in, size_out in itertools.pairwise(sizes)
-        )
+        self.mlp = nn.Sequential()
+        for size_in, size_out in itertools.pairwise(mlp_sizes):
+            self.mlp.extend([nn.Linear(size_in, size_out), nn.LeakyReLU(0.2)])
+
+        sizes = [mlp_sizes[-1], *widths, num_features]
+        self.join: nn.Sequential | None = None
+        if jumping_knowledge is not None:
+            joined_width = lookup("jumping_knowledge", jumping_knowledge, JOINED_WIDTH)
+            if not widths or (jumping_knowledge != "cat" and len({*widths}) > 1):
+                expected = "one width or more" if jumping_knowledge == "cat" else "widths that are all equal"
+                raise InputError(f"jumping_knowledge {jumping_knowledge!r} needs {expected}, not {[*widths]}")
+            sizes[-1] = widths[-1]
+            self.join = nn.Sequential(
+                JumpingKnowledge(jumping_knowledge, widths[-1], len(sizes) - 1),
+                nn.Linear(joined_width(sizes[1:]), num_features),
+            )
+
+        self.conv_name, self.local = conv_name(conv), conv_spec(conv).local
+        self.convs, self.shortcuts = nn.ModuleList(), nn.ModuleList()
+        for size_in, size_out in itertools.pairwise(sizes):
+            self.convs.append(build_conv(conv, size_in, size_out, hops=hops, attention_heads=attention_heads))
+            if residual:
+                same = size_in == size_out
+                self.shortcuts.append(nn.Identity() if same else nn.Linear(size_in, size_out, bias=False))
         self.gain: Tensor | None
         self.register_buffer("gain", None)
         self.bias = nn.Parameter(torch.zeros(self.num_labels)) if bias else None
 
+    def weighted_edges(self) -> tuple[Int[Tensor, "2 M"], Float[Tensor, " M"]]:
+        """The graph that the convolutions run over: ``edge_index`` and ``edge_weight``."""
+        return self.edge_index, self.edge_weight
+
+    def take_graph(self, labels: Data, *, keep_logits: bool) -> None:
+        if keep_logits and not self.local:
+            raise InputError(
+                f"conv {self.conv_name!r} lets every label hear all others, so new ones would change the logits of "
+                "those that are there; give a whole label graph if they may"
+            )
+        for name in ("x", "edge_index", "edge_weight"):
+            setattr(self, name, getattr(labels, name).to(getattr(self, name), copy=True))
+        if self.bias is not None:
+            self.bias = nn.Parameter(with_means(self.bias, len(labels.label_names)))
+
     def classifiers(self) -> Float[Tensor, "L D"]:
-        x = self.x
+        (edge_index, edge_weight), x = self.weighted_edges(), self.mlp(self.x)
+        layers: list[Tensor] = []
         for i, conv in enumerate(self.convs):
-            x = conv(F.leaky_relu(x, 0.2) if i else x, self.edge_index, self.edge_weight)
+            x = F.leaky_relu(x, 0.2) if i else x
+            heard = conv(x, edge_index, edge_weight)
+            x = heard + self.shortcuts[i](x) if self.shortcuts else heard
+            layers.append(x)
+        if self.join is not None:
+            x = self.join([F.leaky_relu(layer, 0.2) for layer in layers])
         return x if self.gain is None else self.gain * x
 
     def standardize(

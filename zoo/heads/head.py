@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
 
+from zoo.graph import unlinked_labels
 from zoo.lookup import InputError, lookup
 
 
@@ -91,11 +92,18 @@ def label_vectors(labels: Data) -> Float[Tensor, "L E"]:
     return labels.x
 
 
+def with_means(values: Float[Tensor, " K"], num_labels: int) -> Float[Tensor, " L"]:
+    """One number a label, continued with the mean to ``num_labels`` of them."""
+    values = values.detach()
+    return torch.cat([values, values.mean().expand(num_labels - len(values))])
+
+
 class Head(nn.Module):
     """Feature map in, logits out.
 
     A new head implements :meth:`classifiers` if they are the same for every image, else :meth:`classify`; one that
-    draws conclusions from some labels to others implements :meth:`refine` too.
+    draws conclusions from some labels to others implements :meth:`refine` too, and one that can do with labels it was
+    not trained on :meth:`take_graph`.
 
     Args:
         num_features: D, channels of the backbone's feature map.
@@ -106,6 +114,7 @@ class Head(nn.Module):
     Attributes:
         uses_graph: whether the head reads the edges or the vectors of the label graph; a comparison then adds
             its controls.
+        edges: the kind of label graph that it wants: see :data:`zoo.graph.EDGES`.
         uses_positions: whether the head takes the feature map itself, with pooling ``none``.
 
     Raises:
@@ -114,6 +123,7 @@ class Head(nn.Module):
 
     uses_graph = False
     uses_positions = False
+    edges = "conditional"
 
     def __init__(self, num_features: int, labels: Data, *, pooling: str, dropout: float = 0.0) -> None:
         super().__init__()
@@ -173,6 +183,28 @@ class Head(nn.Module):
             raise InputError(f"{type(self).__name__} does not reason from known labels to others")
         return logits
 
+    def own_graph(self) -> Data:
+        """What the head keeps of its label graph, as one; labels without edges where it keeps none."""
+        graph = unlinked_labels(self.label_names, getattr(self, "x", None))
+        if hasattr(self, "edge_index"):
+            graph.edge_index, graph.edge_weight = self.edge_index, self.edge_weight
+        return graph
+
+    def take_graph(self, labels: Data, *, keep_logits: bool) -> None:
+        """Takes a larger label graph in the place of its own; see :mod:`zoo.new_labels`.
+
+        For a head that can give logits to labels it was not trained on, because it has no parameters of their own for
+        them, or knows what to put there. Names, ``num_labels`` and ``offset`` are not its concern.
+
+        Args:
+            labels: the first of them are the head's own, in their order.
+            keep_logits: whether these hear and see what they did before, and nothing else.
+
+        Raises:
+            InputError: it is not such a head, or cannot keep the logits.
+        """
+        raise InputError(f"{type(self).__name__} cannot take labels that it was not trained on")
+
     def classifiers(self) -> Float[Tensor, "L D"]:
         """One classifier a label, the same for every image.
 
@@ -185,6 +217,27 @@ class Head(nn.Module):
         """What is added to the logits whatever the image, if anything."""
         return None
 
+    def check_foldable(self) -> None:
+        """For a head that has classifiers and yet may reason about each image.
+
+        Raises:
+            InputError: it does.
+        """
+
     def penalty(self) -> Float[Tensor, ""]:
         """A term that training adds to the loss; zero unless a head says otherwise."""
         return next(self.parameters()).new_zeros(())
+
+    def begin_training(self, targets: Int[Tensor, "N L"]) -> None:
+        """Called before training, with the targets {1, 0, -1} of the training split.
+
+        A head takes from them what it wants to know, and forgets what :meth:`finish_training` set.
+        """
+
+    def finish_training(self, logits: Float[Tensor, "N L"], targets: Int[Tensor, "N L"]) -> None:
+        """Called after training, for what is better fitted on images that the head was not trained on.
+
+        Args:
+            logits: of the validation split, by the best weights.
+            targets: of {1, 0, -1}.
+        """

@@ -1,4 +1,4 @@
-"""The pictures: comparisons, per-label AP, training curves, label graphs, label embeddings and contact sheets.
+"""The pictures: comparisons, per-label AP, training curves, label graphs and embeddings, contact sheets, attention.
 
 Every function takes plain data and a path, writes .png, .svg or .pdf by the path's suffix, and returns the path.
 The same input gives the same file: nothing depends on the clock, on global random state or on a user's style.
@@ -6,12 +6,14 @@ The same input gives the same file: nothing depends on the clock, on global rand
 
 from __future__ import annotations
 
+from zoo.plots.attention import plot_attention
 from zoo.plots.charts import plot_comparison, plot_curves, plot_per_label
 from zoo.plots.contact_sheet import plot_contact_sheet
 from zoo.plots.embedding_map import plot_embeddings
 from zoo.plots.graph_map import plot_label_graph
 
 __all__ = [
+    "plot_attention",
     "plot_comparison",
     "plot_contact_sheet",
     "plot_curves",

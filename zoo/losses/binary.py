@@ -1,22 +1,17 @@
-"""Losses on logits (B, L) with targets in {1, 0, -1 = unknown}, by name.
-
-All of them are computed in float32 at least, also under autocast, leave unknown entries out, and are 0
-with a zero gradient where nothing is known. Soft targets are not supported, and the targets' values are not
-checked: on a GPU that would stop the stream at every step.
-"""
+"""Binary cross-entropy, and how it is averaged: over entries, over images, or by how much of an image is known."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.lookup import InputError, lookup, unknown
+from zoo.lookup import InputError
+from zoo.losses.entries import mean_known, read_entries, require
 
 
 class BCELoss(nn.Module):
@@ -57,8 +52,7 @@ class BCELoss(nn.Module):
             raise InputError(
                 f"pos_weight is for {len(self.pos_weight)} labels, the logits have {logits.shape[1]} labels"
             )
-        entries, known = _cross_entropy(logits, targets, self.pos_weight)
-        return entries.sum() / known.sum().clamp(min=1)
+        return mean_known(*_cross_entropy(logits, targets, self.pos_weight))
 
 
 class SoftMarginLoss(nn.Module):
@@ -88,49 +82,56 @@ class SoftMarginLoss(nn.Module):
         return images.sum() / (num_known > 0).sum().clamp(min=1)
 
 
-# Name -> what makes a loss module of its options. Add yours: LOSSES["mine"] = MyLoss.
-LOSSES: dict[str, Callable[..., nn.Module]] = {
-    "bce": BCELoss,
-    "softmargin": SoftMarginLoss,
-}
+class PartialBCELoss(nn.Module):
+    """Binary cross-entropy in which an image counts the more the fewer of its labels are known.
 
-
-def build_loss(name: str, **options: Any) -> nn.Module:
-    """A loss by its name: ``build_loss("bce", pos_weight=2.0)(logits, targets)``.
+    Durand et al., "Learning a Deep ConvNet for Multi-label Classification with Partial Labels", CVPR 2019
+    (https://arxiv.org/abs/1902.09720): an image's loss is the sum over its known labels
+    times g(p) / L, where p is the share of its labels that is known and g(p) = alpha p^gamma + beta. The
+    paper's constants give g(1) = 1 and g(0.1) = 5.005, so with all targets known this is ``bce``. The batch's loss
+    is the mean over images; those of which nothing is known do not count, on which the paper is silent.
 
     Args:
-        name: a key of ``LOSSES``.
-        options: what that loss takes, see its signature.
-
-    Returns:
-        A module that takes logits (B, L) and targets (B, L) to a scalar.
+        alpha: factor of the power.
+        beta: what is added to it, the largest weight of a known entry.
+        gamma: exponent of the share; with alpha 1, beta 0 and gamma -1 this is ``softmargin``.
 
     Raises:
-        InputError: the loss or one of its options is unknown, or an option's value is wrong.
+        InputError: a value is not finite, or g(1) = alpha + beta is not positive.
     """
-    loss = lookup("loss", name, LOSSES)
-    parameters = inspect.signature(loss).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        for option in options:
-            if not parameters:
-                raise InputError(f"the {name} loss has no options, got {option!r}")
-            if option not in parameters:
-                raise unknown(f"option of the {name} loss", option, parameters)
-    return loss(**options)
+
+    def __init__(self, alpha: float = -4.45, beta: float = 5.45, gamma: float = 1.0) -> None:
+        super().__init__()
+        for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+            require(math.isfinite(value), name, "finite", value)
+        require(alpha + beta > 0, "alpha + beta", "positive", alpha + beta)
+        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+
+    def forward(self, logits: Float[Tensor, "B L"], targets: Shaped[Tensor, "*_"]) -> Float[Tensor, ""]:
+        """The loss of one batch.
+
+        Args:
+            logits: (B, L), before any sigmoid.
+            targets: (B, L) in {1, 0, -1}, of any dtype.
+
+        Raises:
+            InputError: logits and targets have different shapes.
+        """
+        entries, known = _cross_entropy(logits, targets)
+        num_labels, num_known = known.shape[1], known.sum(1)
+        # At least one label, or a negative power would make the images that do not count infinite.
+        share = num_known.clamp(min=1).to(entries.dtype) / num_labels
+        weight = self.alpha * share**self.gamma + self.beta
+        images = weight * entries.sum(1) / num_labels
+        return images.sum() / (num_known > 0).sum().clamp(min=1)
 
 
 def _cross_entropy(
     logits: Float[Tensor, "B L"], targets: Tensor, pos_weight: Tensor | None = None
 ) -> tuple[Float[Tensor, "B L"], Bool[Tensor, "B L"]]:
     """Binary cross-entropy of every entry, 0 where unknown, and which entries are known."""
-    if logits.shape != targets.shape:
-        raise InputError(
-            f"logits and targets must have one shape (B, L), got logits {tuple(logits.shape)} "
-            f"and targets {tuple(targets.shape)}"
-        )
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    known = targets >= 0
+    logits, positive, known = read_entries(logits, targets)
     entries = F.binary_cross_entropy_with_logits(
-        logits, (targets == 1).to(logits.dtype), pos_weight=pos_weight, reduction="none"
+        logits, positive.to(logits.dtype), pos_weight=pos_weight, reduction="none"
     )
     return entries.masked_fill(~known, 0), known
