@@ -166,6 +166,17 @@ def test_unknown_targets_change_little(model, shares):
     assert abs(off_diagonal(found).mean() - off_diagonal(whole).mean()) < 0.1
 
 
+def test_pairs_that_were_counted_on_different_images_need_not_fit_together():
+    """Sixty labels that four things behind them explain, and four in five targets unknown."""
+    generator = np.random.default_rng(0)
+    causes = generator.normal(size=(2000, 4)) @ generator.normal(size=(4, 60))
+    targets = (causes + generator.normal(size=causes.shape) > 2.5).astype(np.int8)
+    hidden = generator.random(targets.shape) < 0.8
+    found, whole = matrix(np.where(hidden, -1, targets).astype(np.int8)), matrix(targets)
+    assert np.abs(off_diagonal(found)).max() < 2 * np.abs(off_diagonal(whole)).max()
+    assert np.corrcoef(off_diagonal(found), off_diagonal(whole))[0, 1] > 0.3
+
+
 def test_a_share_of_images_between_the_labels():
     """Exactly ten of forty labels an image, so that the covariance has no inverse: all avoid each other."""
     generator = np.random.default_rng(0)

@@ -545,6 +545,16 @@ def test_a_whole_graph_takes_the_place_of_the_old_one(name, graph, whole, featur
     torch.testing.assert_close(head(images), other(images), atol=1e-6, rtol=1e-5, msg="the graph is a copy")
 
 
+@able_head
+def test_a_head_copies_the_graph_that_it_takes(name, graph, whole):
+    head = small_head(name, NUM_FEATURES, graph)
+    whole.recipe = recipe_of("coupled")
+    larger = reordered_graph(whole, graph.label_names)
+    head.take_graph(larger, keep_logits=False)
+    for attribute in ("x", "edge_index", "edge_weight"):
+        assert getattr(head, attribute, None) is not larger[attribute]
+
+
 def test_a_whole_graph_gives_its_log_odds(graph, whole):
     head, _ = head_and_recipe("coupled", graph)
     head.standardize(torch.zeros(8).double(), torch.ones(8).double(), torch.arange(7.0).double())

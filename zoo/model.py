@@ -28,8 +28,9 @@ from zoo.data.images import read_image, to_rgb
 from zoo.graph import check_graph, unlinked_labels
 from zoo.heads import HEADS, Head, build_head, check_reasons, fold_head, graph_edges, head_options
 from zoo.label_spaces import label_space
+from zoo.larger_graphs import Edges, Vectors
 from zoo.lookup import InputError, lookup, unknown
-from zoo.new_labels import Edges, Frequency, Vectors, add_labels
+from zoo.new_labels import Frequency, add_labels
 
 Known: TypeAlias = Mapping[str, bool | int] | Sequence[Mapping[str, bool | int]]
 
@@ -169,7 +170,7 @@ class MultiLabelClassifier(nn.Module):
             names: of the K new labels. Or a label graph of all the model's labels and new ones, whose edges and vectors
                 are taken for all of them: then the logits of the model's own labels may change.
             edges: what the new labels hear: ``("horse", "zebra", 1.0)`` lets zebra hear horse. See
-                :func:`zoo.new_labels.extended_graph` for what the weight means; without edges, a label hears itself
+                :func:`zoo.larger_graphs.extended_graph` for what the weight means; without edges, a label hears itself
                 alone.
             embeddings: vectors of the new labels, made as the model's own were (``recipe["embeddings"]``): as for
                 :func:`zoo.label_graph`, or an array (K, E). A head that reads none needs none.
