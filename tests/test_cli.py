@@ -371,6 +371,23 @@ def test_train_whole_models_and_resume(table, tmp_path, capsys):
     assert run(*arguments, "--resume=true") == 0
 
 
+def test_train_on_a_graph_counted_elsewhere(table, tmp_path, capsys):
+    assert (
+        run("graph", "--data", table, "--edges=couplings", "--embeddings=onehot", "--output", tmp_path / "g")
+        == 0
+    )
+    given = tmp_path / "g" / "label_graph.json"
+    assert zoo.load_graph(given).recipe["edges"] == "couplings"
+    arguments = ["train", "--data", table, *QUICK, "--freeze_backbone=true", "--graph", given]
+    assert run(*arguments, "--model", f"coupled-{BACKBONE}", "--output", "out") == 0
+    model = zoo.load(tmp_path / "out" / "model")
+    assert torch.equal(model.head.edge_weight, zoo.load_graph(given).edge_weight)
+    assert model.recipe["edges"] == "couplings"
+    message = fails(capsys, *arguments, "--model", f"linear-{BACKBONE}")
+    assert message == f"head 'linear' uses no label graph, so that {given} would be left out"
+    assert "no such file" in fails(capsys, *arguments[:-1], "no.json", "--model", f"coupled-{BACKBONE}")
+
+
 def test_train_on_a_control(table, tmp_path):
     model = f"mlgcn-{BACKBONE}:widths=[16]:graph=identity"
     assert (

@@ -113,6 +113,7 @@ def list_(
 def graph(
     data: str | None = None,
     labels: str | None = None,
+    edges: str = "conditional",
     threshold: float = 0.1,
     p: float = 0.2,
     normalization: str = "mlgcn",
@@ -125,6 +126,7 @@ def graph(
     Args:
         data: a data set by name, a CSV file or a folder; its training split is counted.
         labels: a shipped label space instead, such as coco2014.
+        edges: conditional, or couplings, which the head coupled takes; of these threshold and p decide nothing.
         threshold: tau: an edge needs P(label | given label) of at least this.
         p: share of a label's features that comes from its neighbours.
         normalization: mlgcn, sym, row or none.
@@ -152,6 +154,7 @@ def graph(
     print(describe_counts(counts, threshold))
     result = label_graph(
         counts,
+        edges=edges,
         threshold=threshold,
         p=p,
         normalization=normalization,
@@ -171,6 +174,7 @@ def train(
     pretrained: bool | str = True,
     img_size: int | None = None,
     freeze_backbone: bool = False,
+    graph: str | None = None,
     threshold: float = 0.1,
     p: float = 0.2,
     embeddings: str = "glove",
@@ -188,7 +192,9 @@ def train(
         pretrained: the backbone's weights: true (timm's), false, or a file.
         img_size: for backbones of a fixed input size.
         freeze_backbone: compute its features once and train the head alone.
-        threshold: tau of the label graph, which is counted from the training split.
+        graph: a label graph that zoo graph saved, counted from other annotations, say; without it, one is counted
+            from the training split.
+        threshold: tau of the label graph that is counted.
         p: share of a label's features that comes from its neighbours.
         embeddings: glove, onehot, random, or a file of word vectors.
         unknown_words: what to do with labels that have no vector: error, or a fallback.
@@ -201,6 +207,7 @@ def train(
     from zoo.data import open_dataset
     from zoo.entry import Entry
     from zoo.graph import label_graph, unlinked_labels
+    from zoo.graph_files import load_graph
     from zoo.heads import graph_edges, uses_graph
     from zoo.model import build
     from zoo.plots import plot_curves
@@ -211,7 +218,11 @@ def train(
     print(dataset.describe())
     labels = unlinked_labels(dataset.label_names)
     head = entry.model.partition("-")[0]
-    if uses_graph(head):
+    if graph is not None:
+        if not uses_graph(head):
+            raise InputError(f"head {head!r} uses no label graph, so that {graph} would be left out")
+        labels = load_graph(graph)
+    elif uses_graph(head):
         targets = dataset.split("train").targets
         labels = label_graph(
             targets,
