@@ -63,6 +63,54 @@ def test_accuracy_says_in_one_line_what_is_wrong(tmp_path):
     )
 
 
+def test_unseen_labels_tests_what_it_did_not_train(tmp_path):
+    rows = []
+    for i in range(32):
+        colours = [i >> bit & 1 for bit in range(3)]
+        pixels = np.full((32, 32, 3), [20 + 180 * colour for colour in colours], np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        rows.append((f"{i}.png", *colours, ("train", "train", "val", "test")[i // 8]))
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "red", "green", "blue", "split"), *rows])
+    heads = (
+        "linear",
+        "mlgcn:widths=[8]:graph=shuffled",
+        "coupled",
+        "mldecoder_words:width=8:feedforward_width=8",
+    )
+    done = run(
+        "unseen_labels.py", "--data", str(tmp_path / "labels.csv"), "--heads", ",".join(heads),
+        "--backbone", "test_efficientnet", "--pretrained", "false", "--embeddings", "random",
+        "--held_out", "1", "--repeats", "2", "--protocol.trials", "1", "--protocol.epochs", "1",
+        "--results", str(tmp_path / "results" / "unseen.csv"),
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "held-out labels included: labels without photos" in " ".join(done.stdout.split())
+    with (tmp_path / "results" / "unseen.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["kind"] for row in table] == ["nearest label", "control", "graph", "graph"]
+    assert all(row["torch"] and row["fingerprint"] and row["partitions"] == "2" for row in table)
+    assert all(row["unseen_chance"] == "0.5" for row in table)
+    with (tmp_path / "results" / "unseen_runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    assert len(runs) == 8
+    for row, line in zip(runs[:4], table, strict=True):
+        own = [run for run in runs if run["entry"] == row["entry"]]
+        assert len({run["partition"] for run in own}) == 2
+        assert {run["held_out"] for run in own} <= {"red", "green", "blue"}
+        for name in ("seen_mAP", "unseen_mAP"):
+            mean = sum(float(run[name]) for run in own) / 2
+            assert abs(mean - float(line[name])) < 1e-4
+            assert 0 < mean <= 1
+
+
+def test_unseen_labels_says_in_one_line_what_is_wrong(tmp_path):
+    done = run("unseen_labels.py", "--data", "openmojo", cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1].startswith("unseen_labels: unknown data set 'openmojo'.")
+
+
 def test_coverage_writes_a_row_for_each_name(tmp_path):
     done = run(
         "coverage.py", "--filter", "test_vit*", "--output", str(tmp_path / "coverage.csv"), cwd=tmp_path

@@ -1,6 +1,8 @@
 """Labels that a trained model never saw: their logits come from a vector and a graph, so no training is needed.
 
-label graph (L) + K labels --zoo.larger_graphs--> label graph (L+K) --Head.take_graph--> logits (B,L+K)
+    label graph (L) + K labels --zoo.larger_graphs--> label graph (L+K) --Head.take_graph--> logits (B,L+K)
+
+For heads that generate what they know of a label; the others would have to be trained.
 """
 
 from __future__ import annotations
