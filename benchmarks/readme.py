@@ -80,6 +80,22 @@ def few_labels(data: str, known: str) -> str:
     return "\n".join(lines)
 
 
+def unseen_labels() -> str:
+    """Labels that a model was not trained on."""
+    with (RESULTS / "unseen_labels.csv").open() as file:
+        found = list(csv.DictReader(file))
+    lines = ["| model | kind | trained labels | labels never seen |", "|---|---|---|---|"]
+    for row in found:
+        cells = (
+            f"{float(row[f'{which}_mAP']):.3f} ± {float(row[f'{which}_mAP_half_width']):.3f}"
+            for which in ("seen", "unseen")
+        )
+        entry = short(row["entry"]).replace("attention_heads=4:feedforward_width=256:width=128", "width=128")
+        lines.append(f"| `{entry}` | {row['kind']} | {' | '.join(cells)} |")
+    lines.append(f"| chance | | | {float(found[0]['unseen_chance']):.3f} |")
+    return "\n".join(lines)
+
+
 def short(entry: str) -> str:
     """An entry without the backbone, which is the same in all of a table."""
     return re.sub(r"^(\w+)-[^:]+", r"\1", entry)
@@ -100,12 +116,17 @@ def rendered(text: str) -> str:
             body = table(*arguments)
         elif kind == "summary":
             body = summary(arguments)
+        elif kind == "unseen_labels":
+            body = unseen_labels()
         else:
             body = "\n\n".join(few_labels(data, known) for known in ("none", "half") for data in arguments)
         return f"<!-- {kind}: {argument} -->\n{body}\n<!-- end -->"
 
     return re.sub(
-        r"<!-- (results|summary|few_labels): (.*?) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL
+        r"<!-- (results|summary|few_labels|unseen_labels): (.*?) -->\n.*?<!-- end -->",
+        block,
+        text,
+        flags=re.DOTALL,
     )
 
 

@@ -1,6 +1,6 @@
 """What does a model know of labels that it has no photo of? Trained on some labels, tested on all of them.
 
-    python benchmarks/unseen_labels.py --data photos/coco18          4,000 photos: eleven minutes of one core
+    python benchmarks/unseen_labels.py --data photos/coco18          4,000 photos: ten minutes of one core
 
 In each of several random partitions a few labels are held out. Heads are trained on frozen features with the other
 labels alone, learning rate and L2 chosen by validation mAP on those; then ``model.add_labels`` adds the held-out
