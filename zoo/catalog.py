@@ -13,7 +13,7 @@ from rich.progress import track
 
 from zoo.convs import conv_spec
 from zoo.cost import backbone_size, head_cost
-from zoo.heads import HEADS, Head, graph_edges, uses_graph
+from zoo.heads import HEADS, graph_edges, head_class, overrides, uses_graph
 from zoo.label_spaces import LABEL_SPACES, label_counts, label_space
 from zoo.losses import LOSSES
 from zoo.tables import show_rows
@@ -26,18 +26,16 @@ def describe_heads(names: list[str], backbone: str, labels: str, map_size: int) 
     terminal = sys.stderr.isatty()  # a bar in a file is noise
     rows: list[dict[str, Any]] = []
     for name in track(names, "counting", console=Console(stderr=True), transient=True, disable=not terminal):
-        head = getattr(HEADS[name], "func", HEADS[name])
-        # What it has of its own, not from Head; of a plain function nothing is known.
-        own = {key for key, value in vars(Head).items() if getattr(head, key, value) is not value}
-        reads = "map" if "uses_positions" in own else "pooled"
-        folds = "at times" if "check_foldable" in own else "yes"
+        head = head_class(name)
+        reads = "map" if overrides(head, "uses_positions") else "pooled"
+        folds = "at times" if overrides(head, "check_foldable") else "yes"
         cost = head_cost(name, num_features, graphs[graph_edges(name)], map_size)
         rows.append(
             {
                 "head": name,
                 "reads": f"{reads}, graph" if uses_graph(name) else reads,
-                "known labels": "used" if "refine" in own else "-",
-                "folds": folds if "classifiers" in own else "-",
+                "known labels": "used" if overrides(head, "refine") else "-",
+                "folds": folds if overrides(head, "classifiers") else "-",
                 "parameters, M": cost.parameters / 1e6,
                 "MFLOPs an image": cost.flops_image / 1e6,
                 "once": cost.flops_once / 1e6,

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch_geometric.data import Data
 
-from zoo.heads import HEADS, Head
+from zoo.heads import Head, heads_that_override, overrides
 from zoo.heads.head import label_vectors
 from zoo.larger_graphs import Edges, Vectors, extended_graph, reordered_graph
 from zoo.lookup import InputError, lookup
@@ -61,13 +61,10 @@ def check_head(head: Head) -> None:
         InputError: it cannot; the message names those that can.
     """
 
-    def can(entry: Any) -> bool:
-        return getattr(getattr(entry, "func", entry), "take_graph", None) is not Head.take_graph
-
-    if not can(type(head)):
+    if not overrides(type(head), "take_graph"):
         raise InputError(
             f"{type(head).__name__} has parameters for each single label, which only training can give to a new one. "
-            f"Heads that generate them: {', '.join(sorted(name for name in HEADS if can(HEADS[name])))}"
+            f"Heads that generate them: {heads_that_override('take_graph')}"
         )
 
 

@@ -26,7 +26,7 @@ from torch.utils.data import (
 from zoo.data import ImageDataset
 from zoo.evaluate import Evaluation, compute_logits, evaluate, quiet_trainer
 from zoo.features import OnFeatures, features_kind, frozen_features, standardize_features
-from zoo.heads import Head
+from zoo.heads import Head, overrides
 from zoo.lookup import InputError, lookup
 from zoo.losses import build_loss, check_loss, resampling_weights
 from zoo.metrics import mean_average_precision
@@ -226,7 +226,7 @@ def _finish(model: nn.Module, val: DataLoader) -> None:
     """Lets the head fit what it fits on images that it was not trained on."""
     head = model.head
     assert isinstance(head, Head)
-    if type(head).finish_training is not Head.finish_training:
+    if overrides(type(head), "finish_training"):
         head.finish_training(*compute_logits(model, val))
 
 

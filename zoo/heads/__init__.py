@@ -65,12 +65,29 @@ def head_options(name: str) -> dict[str, Any]:
 
 def uses_graph(name: str) -> bool:
     """Whether a head reads the edges or the vectors of the label graph."""
-    return getattr(_class(name), "uses_graph", False)
+    return getattr(head_class(name), "uses_graph", False)
 
 
 def graph_edges(name: str) -> str:
     """The kind of label graph that a head wants: a name in :data:`zoo.graph.EDGES`."""
-    return getattr(_class(name), "edges", Head.edges)
+    return getattr(head_class(name), "edges", Head.edges)
+
+
+def head_class(name: str) -> Any:
+    """The class behind an entry, whatever options the entry sets; of a function it is the function itself."""
+    entry = lookup("head", name, HEADS)
+    return getattr(entry, "func", entry)
+
+
+def overrides(head: Any, attribute: str) -> bool:
+    """Whether a class of heads has an attribute of its own, not :class:`Head`'s; of a function nothing is known."""
+    inherited = getattr(Head, attribute)
+    return getattr(head, attribute, inherited) is not inherited
+
+
+def heads_that_override(attribute: str) -> str:
+    """Their names, for the error of a head that does not."""
+    return ", ".join(sorted(name for name in HEADS if overrides(head_class(name), attribute)))
 
 
 def build_head(name: str, num_features: int | Sequence[int], labels: Data, /, **options: Any) -> Head:
@@ -98,11 +115,10 @@ def fold_head(head: Head) -> LinearHead:
     Raises:
         InputError: the head reasons about each image, so it cannot be folded.
     """
-    if not _folds(type(head)):
-        foldable = (name for name in HEADS if _folds(_class(name)))
+    if not overrides(type(head), "classifiers"):
         raise InputError(
             f"{type(head).__name__} reasons about each image, so it cannot be folded into one linear layer. "
-            f"Heads that can: {', '.join(sorted(foldable))}"
+            f"Heads that can: {heads_that_override('classifiers')}"
         )
     head.check_foldable()
     with torch.no_grad():
@@ -134,22 +150,8 @@ def check_reasons(head: Head) -> None:
     Raises:
         InputError: it does not; the message names those that do.
     """
-    if not _reasons(type(head)):
-        able = (name for name in HEADS if _reasons(_class(name)))
+    if not overrides(type(head), "refine"):
         raise InputError(
             f"{type(head).__name__} does not reason from known labels to others. "
-            f"Heads that do: {', '.join(sorted(able))}"
+            f"Heads that do: {heads_that_override('refine')}"
         )
-
-
-def _class(name: str) -> Any:
-    entry = lookup("head", name, HEADS)
-    return getattr(entry, "func", entry)
-
-
-def _reasons(head: Any) -> bool:
-    return getattr(head, "refine", Head.refine) is not Head.refine
-
-
-def _folds(head: Any) -> bool:
-    return getattr(head, "classifiers", None) is not Head.classifiers
