@@ -161,7 +161,11 @@ class Bench:
     def train(self, entry: Entry, partition: Partition) -> tuple[MultiLabelClassifier, dict[str, float]]:
         """The best model of the entry's search, and its learning rate, L2 and validation mAP."""
         seen, whole = partition.seen, partition.data
-        data = replace(whole, label_names=whole.label_names[:seen], targets=whole.targets[:, :seen])
+        data = replace(
+            whole,
+            label_names=whole.label_names[:seen],
+            annotations=whole.annotations.columns(np.arange(seen)),
+        )
         rows = torch.from_numpy((data.splits == "train").nonzero()[0])
         targets = torch.from_numpy(data.targets)
         graph = partition.graph(entry, seen, self.protocol)

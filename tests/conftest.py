@@ -17,6 +17,7 @@ from small_heads import EMBEDDING, NUM_FEATURES, NUM_LABELS, graph_of
 from torch import Tensor
 from torch_geometric.data import Data
 
+from zoo.annotations import Annotations
 from zoo.data import ImageDataset
 from zoo.graph import label_graph
 
@@ -51,7 +52,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
         images.append(folder / f"{i:02}.png")
         Image.fromarray(pixels.astype(np.uint8)).save(images[-1])
     splits = np.repeat(["train", "val", "test"], [16, 8, 8])
-    return ImageDataset("colours", images, targets, list(COLOURS), splits)
+    return ImageDataset("colours", images, Annotations.from_array(targets), list(COLOURS), splits)
 
 
 @pytest.fixture

@@ -673,7 +673,15 @@ def test_a_config_that_is_no_text(tmp_path, capsys):
 def test_a_wrong_csv(change, message, table, capsys):
     broken = table.parent / "broken.csv"
     broken.write_text(table.read_text().replace(*change))
-    assert message in fails(capsys, "graph", "--data", broken)
+    assert message in fails(capsys, "compare", "--data", broken)
+
+
+def test_a_label_graph_needs_no_photos(table, capsys, tmp_path):
+    (tmp_path / "alone").mkdir()
+    copy = tmp_path / "alone" / "labels.csv"
+    copy.write_text(table.read_text())
+    assert run("graph", "--data", copy, "--embeddings", "onehot", "--output", tmp_path / "out") == 0
+    assert "3 labels" in capsys.readouterr().out
 
 
 def test_a_label_without_positives(table, capsys):

@@ -12,6 +12,7 @@ import torch
 
 import zoo
 from zoo import comparison, run_store
+from zoo.annotations import Annotations
 from zoo.comparison import Protocol, compare
 from zoo.controls import control
 from zoo.entry import default_entries
@@ -32,7 +33,12 @@ def photos(colours):
     """32 images with one label more, "several", and splits in which labels go together unequally often."""
     targets = np.c_[colours.targets, colours.targets.sum(1) > 1].astype(np.int8)
     splits = np.random.default_rng(0).permutation(colours.splits)
-    return replace(colours, targets=targets, label_names=[*colours.label_names, "several"], splits=splits)
+    return replace(
+        colours,
+        annotations=Annotations.from_array(targets),
+        label_names=[*colours.label_names, "several"],
+        splits=splits,
+    )
 
 
 class Spy:
@@ -285,7 +291,7 @@ def test_each_head_has_its_own_kind_of_graph(photos, tmp_path, monkeypatch):
 def test_the_best_model_keeps_what_was_fitted_at_the_end(photos, tmp_path):
     """The test scores of a run are those of the fitted head, and so are those of the model that is left."""
     targets = np.repeat(photos.targets[:, :1], 4, axis=1)  # one label under four names
-    alike = replace(photos, targets=targets)
+    alike = replace(photos, annotations=Annotations.from_array(targets))
     done = run(
         alike, tmp_path, [f"coupled-{BACKBONE}"], protocol=replace(QUICK, trials=1, seeds=1, lr=(1e-4, 1e-4))
     )
@@ -304,7 +310,7 @@ def test_test_targets_decide_nothing(finished, photos, tmp_path):
     done, _, _, models = finished
     targets = photos.targets.copy()
     targets[photos.splits == "test"] = 1 - targets[photos.splits == "test"]
-    turned = run(replace(photos, targets=targets), tmp_path, models)
+    turned = run(replace(photos, annotations=Annotations.from_array(targets)), tmp_path, models)
     before = {result.name: result for result in done.results}
     for result in turned.results:
         pairs = zip(
@@ -495,4 +501,4 @@ def test_what_cannot_be_compared(photos, tmp_path):
     negative = photos.targets.copy()
     negative[photos.splits == "test"] = 0
     with pytest.raises(InputError, match="colours: no image of split 'test' is positive for any label"):
-        run(replace(photos, targets=negative), tmp_path)
+        run(replace(photos, annotations=Annotations.from_array(negative)), tmp_path)

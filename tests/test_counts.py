@@ -54,9 +54,13 @@ def assert_same(left: LabelCounts, right: LabelCounts) -> None:
     assert left.num_images == right.num_images
     np.testing.assert_array_equal(left.counts, right.counts)
     np.testing.assert_array_equal(left.cooccurrence.toarray(), right.cooccurrence.toarray())
-    assert (left.unknown is None) == (right.unknown is None)
-    if left.unknown is not None and right.unknown is not None:
-        np.testing.assert_array_equal(left.unknown.toarray(), right.unknown.toarray())
+    for name in ("known", "checked"):
+        mine, its = getattr(left, name), getattr(right, name)
+        assert (mine is None) == (its is None)
+        if mine is not None:
+            np.testing.assert_array_equal(
+                *(np.asarray(x.todense() if sp.issparse(x) else x) for x in (mine, its))
+            )
 
 
 @pytest.mark.parametrize("unknown", [False, True])
@@ -74,7 +78,7 @@ def test_counts_and_probabilities_equal_a_slow_loop(unknown: bool, seed: int) ->
     np.testing.assert_allclose(counts.p_column_given_row().toarray(), slow_probability(targets), rtol=1e-15)
     np.testing.assert_allclose(counts.p_row_given_column().toarray(), slow_probability(targets).T, rtol=1e-15)
     if not unknown:
-        assert counts.unknown is None
+        assert counts.checked is None
 
 
 def test_what_is_unknown_is_neither_positive_nor_negative() -> None:
@@ -86,7 +90,7 @@ def test_what_is_unknown_is_neither_positive_nor_negative() -> None:
 
 def test_unknowns_without_a_single_pair() -> None:
     counts = count_labels(np.array([[1, -1], [0, 1]]), ["a", "b"])
-    assert counts.unknown is not None
+    assert counts.checked is not None
     assert counts.p_column_given_row().nnz == 0
     assert label_pairs(counts) == []
 

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from zoo.data.dataset import ImageDataset, cache_dir, shorten
+from zoo.annotations import Annotations
+from zoo.data.dataset import Difficult, ImageDataset, cache_dir, shorten
 from zoo.lookup import InputError
 
 
@@ -25,7 +26,7 @@ def data(tmp_path) -> ImageDataset:
     return ImageDataset(
         name="four",
         images=images,
-        targets=np.array([[1, 0, -1], [1, 1, 0], [0, 1, 1], [0, 1, 0]], dtype=np.int8),
+        annotations=Annotations.from_array(np.array([[1, 0, -1], [1, 1, 0], [0, 1, 1], [0, 1, 0]])),
         label_names=["dog", "cat", "red fox"],
         splits=np.array(["train", "test", "train", "test"]),
         groups=np.array(["a", "b", "a", "c"]),
@@ -92,7 +93,9 @@ def test_describe(data):
     assert "rarest labels: red fox 1, dog 2, cat 3" in text
     assert "protocol: own splits" in text
     assert "licence: CC0" in text
-    plain = replace(data, groups=None, licence="", targets=np.abs(data.targets)).describe()
+    plain = replace(
+        data, groups=None, licence="", annotations=Annotations.from_array(np.abs(data.targets))
+    ).describe()
     assert "groups" not in plain
     assert "unknown" not in plain
     assert "licence" not in plain
@@ -106,7 +109,7 @@ def test_fingerprint_names_the_contents(data, tmp_path):
     changed = [
         data.split("test"),
         replace(data, label_names=["dog", "cat", "fox"]),
-        replace(data, targets=np.abs(data.targets)),
+        replace(data, annotations=Annotations.from_array(np.abs(data.targets))),
         replace(data, splits=np.array(["train", "val", "train", "test"])),
         replace(data, images=data.images[::-1]),
     ]
@@ -126,13 +129,41 @@ def test_fingerprint_names_the_contents(data, tmp_path):
         ({"label_names": ["dog", "cat", "dog"]}, "must differ; more than once: dog"),
         ({"label_names": ["dog", "", "fox"]}, "label 2 has an empty name"),
         ({"label_names": ["dog", "cat"]}, r"targets of shape \(4, 3\) for 4 images and 2 labels"),
-        ({"targets": np.full((4, 3), 2, dtype=np.int8)}, r"four: target 2 is none of"),
         ({"splits": np.array(["train", "valid", "test", "test"])}, "four: split valid is none of"),
     ],
 )
 def test_what_cannot_be_is_refused(data, change, message):
     with pytest.raises(InputError, match=message):
         replace(data, **change)
+
+
+def test_difficult_entries_count_by_purpose(data):
+    marked = np.zeros((4, 3), dtype=bool)
+    marked[3, 0] = marked[1, 2] = True
+    data = replace(data, annotations=Annotations.from_array(data.targets, marked))
+    plain = np.array([[1, 0, -1], [1, 1, 0], [0, 1, 1], [0, 1, 0]])
+    for purpose, value in (("loss", 1), ("ap", -1), ("f1", 0), ("counts", 0)):
+        wanted = np.where(marked, value, plain)
+        view = data.with_purpose(purpose)
+        np.testing.assert_array_equal(view.targets, wanted)
+        np.testing.assert_array_equal([view[i][1].tolist() for i in range(4)], wanted)
+        np.testing.assert_array_equal(
+            view.split("test").with_labels(["red fox", "dog", "cat"]).targets, wanted[1::2, [2, 0, 1]]
+        )
+    np.testing.assert_array_equal(data.f1_targets(), np.where(marked, 0, plain))
+    assert data.label_counts().counts.tolist() == [2, 3, 1]
+    assert replace(data, difficult=Difficult(f1="ignored")).f1_targets() is None
+    assert replace(data, annotations=Annotations.from_array(plain)).f1_targets() is None
+    assert "8.3% unknown, 2 difficult" in data.describe()
+    assert (
+        "difficult: negative for counts, positive for loss, ignored for ap, negative for f1"
+        in data.describe()
+    )
+    assert data.fingerprint() != replace(data, difficult=Difficult(loss="ignored")).fingerprint()
+    with pytest.raises(InputError, match=r"for loss 'ignore'\. Did you mean ignored"):
+        Difficult(loss="ignore")
+    with pytest.raises(InputError, match="unknown purpose 'f2'"):
+        data.with_purpose("f2")
 
 
 def test_an_image_that_does_not_decode_is_named(data):

@@ -44,7 +44,7 @@ def test_labels_in_another_order(model, colours):
     reordered = replace(
         colours,
         label_names=[colours.label_names[i] for i in order],
-        targets=np.ascontiguousarray(colours.targets[:, order]),
+        annotations=colours.annotations.columns(order),
     )
     ours, theirs = (evaluate(model, data, workers=0, progress=False) for data in (colours, reordered))
     assert theirs.label_names == model.label_names

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from zoo.annotations import Annotations
 from zoo.backbones import Backbone
 from zoo.data import ImageDataset, cache_dir
 from zoo.features import OnFeatures, features_kind, frozen_features, standardize_features
@@ -141,7 +142,11 @@ def test_what_the_key_depends_on(backbone, colours, seen):
     assert runs() == 32, "the statistics of batch normalisation"
     backbone.data_config["mean"] = [0.1, 0.2, 0.3]
     assert runs() == 32, "the input"
-    other_labels = replace(colours, targets=1 - colours.targets, splits=np.repeat(["val", "train"], 16))
+    other_labels = replace(
+        colours,
+        annotations=Annotations.from_array(1 - colours.targets),
+        splits=np.repeat(["val", "train"], 16),
+    )
     assert runs(data=other_labels) == 0, "not the labels and the splits"
     assert runs(data=colours.split("train")) == 16, "the images"
     backwards = replace(colours, images=colours.images[::-1])

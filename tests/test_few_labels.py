@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.annotations import Annotations
 from zoo.data import ImageDataset
 from zoo.metrics import mean_interval
 
@@ -33,7 +34,13 @@ def data() -> ImageDataset:
     targets[:, 3] = 0
     targets[[0, 1, 299], 3] = 1
     splits = np.repeat(["train", "val", "test"], [200, 50, 50])
-    return ImageDataset("made up", [Path(f"{i}.jpg") for i in range(300)], targets, list("abcd"), splits)
+    return ImageDataset(
+        "made up",
+        [Path(f"{i}.jpg") for i in range(300)],
+        Annotations.from_array(targets),
+        list("abcd"),
+        splits,
+    )
 
 
 def test_ample_takes_nothing(script, data):

@@ -14,6 +14,7 @@ import torch
 from conftest import COLOURS
 from torch import Tensor, nn
 
+from zoo.annotations import Annotations
 from zoo.evaluate import compute_scores, evaluate
 from zoo.features import OnFeatures
 from zoo.graph import label_graph, unlinked_labels
@@ -74,8 +75,8 @@ def test_overfits_16_images_end_to_end(colours, colour_graph, tmp_path):
     train = colours.split("train")
     copies = replace(
         train,
-        images=train.images * 2,
-        targets=np.tile(train.targets, (2, 1)),
+        images=list(train.images) * 2,
+        annotations=Annotations.from_array(np.tile(train.targets, (2, 1))),
         splits=np.repeat(["train", "val"], 16),
     )
     recipe = Recipe(epochs=25, batch_size=8, lr=1e-2, backbone_lr_ratio=1.0)
@@ -270,7 +271,7 @@ def test_a_head_is_told_of_training(freeze_backbone, colours, tmp_path, monkeypa
 def alike(colours):
     """Green is where red is, whatever the photo shows, and blue where they are not."""
     red = colours.targets[:, :1]
-    return replace(colours, targets=np.concatenate([red, red, 1 - red], axis=1))
+    return replace(colours, annotations=Annotations.from_array(np.concatenate([red, red, 1 - red], axis=1)))
 
 
 @pytest.mark.parametrize("freeze_backbone", [False, True])
@@ -464,7 +465,7 @@ def test_resampling_draws_rare_labels_as_often_as_common_ones(frozen, colours):
     """Half of the training images have the one label, a single image has the other, the rest none."""
     targets = np.zeros_like(colours.targets)
     targets[:8, 0] = targets[8, 1] = 1
-    data = replace(colours, targets=targets)
+    data = replace(colours, annotations=Annotations.from_array(targets))
     model = tiny(COLOURS, "linear")
 
     def loader(split, **changes):
@@ -550,7 +551,7 @@ def test_data_with_its_labels_in_another_order(colours, tmp_path):
     reordered = replace(
         colours,
         label_names=[COLOURS[i] for i in order],
-        targets=np.ascontiguousarray(colours.targets[:, order]),
+        annotations=Annotations.from_array(colours.targets[:, order]),
     )
     ours, theirs = tiny(COLOURS, "linear"), tiny(COLOURS, "linear")
     fit(ours, colours, QUICK, tmp_path / "ours", freeze_backbone=True, workers=0, progress=False)
@@ -690,7 +691,7 @@ def test_a_loss_that_counts_labels_trains_and_resumes(freeze_backbone, colours, 
     names = ["blue", "red", "green"]
     targets = colours.targets.copy()
     targets[:5, 2], targets[16:, 2] = -1, 1
-    data, counted = replace(colours, targets=targets), []
+    data, counted = replace(colours, annotations=Annotations.from_array(targets)), []
     monkeypatch.setattr(
         Classification, "on_train_start", lambda self: counted.append(self.loss.label_counts.tolist())
     )

@@ -134,7 +134,7 @@ def graph(
         unknown_words: what to do with labels that have no vector: error, or a fallback.
         output: folder for label_graph.json and label_graph.png; runs/graph/<name> unless given.
     """
-    from zoo.counts import count_labels, describe_counts
+    from zoo.counts import describe_counts
     from zoo.data import open_dataset
     from zoo.graph import label_graph
     from zoo.graph_files import save_graph
@@ -148,9 +148,9 @@ def graph(
     if labels is not None:
         name, counts = labels, label_counts(labels)
     else:
-        dataset = open_dataset(data)  # type: ignore[arg-type]
+        dataset = open_dataset(data, check_images=False)  # type: ignore[arg-type]
         name, train = dataset.name, dataset.split("train")
-        counts = count_labels(train.targets, train.label_names)
+        counts = train.label_counts()
     print(describe_counts(counts, threshold))
     result = label_graph(
         counts,
@@ -223,10 +223,8 @@ def train(
             raise InputError(f"head {head!r} uses no label graph, so that {graph} would be left out")
         labels = load_graph(graph)
     elif uses_graph(head):
-        targets = dataset.split("train").targets
         labels = label_graph(
-            targets,
-            dataset.label_names,
+            dataset.split("train").label_counts(),
             edges=graph_edges(head),
             threshold=threshold,
             p=p,

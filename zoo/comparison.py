@@ -82,7 +82,7 @@ def compare(
         raise InputError("no model to compare; without models, the default ones are compared")
     entries = with_controls(given) if controls else given
     for split in SPLITS:  # raises now, not after an hour
-        if not (dataset.split(split).targets == 1).any():
+        if not dataset.split(split).annotations.positives().any():
             raise InputError(f"{dataset.name}: no image of split {split!r} is positive for any label")
     bench = _Bench(dataset, protocol, pretrained, workers)
     bench.prepare(entries)
@@ -121,7 +121,7 @@ def compare(
         results=results,
         protocol=asdict(protocol),
         graph=bench.graph(Head.edges) if any(entry.kind != "baseline" for entry in entries) else None,
-        targets=torch.from_numpy(test.targets),
+        targets=torch.from_numpy(test.with_purpose("ap").targets),
         provenance=provenance(dataset),
     )
     comparison.write(output)
@@ -160,10 +160,8 @@ class _Bench:
     def graph(self, edges: str) -> Data:
         """The label graph of the training split, with edges of that kind."""
         if edges not in self._graphs:
-            train = self.data.split("train")
             self._graphs[edges] = label_graph(
-                train.targets,
-                train.label_names,
+                self.data.split("train").label_counts(),
                 edges=edges,
                 threshold=self.protocol.threshold,
                 p=self.protocol.p,
@@ -243,7 +241,10 @@ class _Bench:
         if test:
             scores, targets = compute_scores(module, self._loader(model, "test", recipe))
             scores = scores.nan_to_num(0.0)  # a run that diverged says nothing; its seed counts all the same
-            metrics = multilabel_metrics(scores, targets)
+            f1_targets = self.data.split("test").f1_targets()
+            metrics = multilabel_metrics(
+                scores, targets, f1_targets=None if f1_targets is None else torch.from_numpy(f1_targets)
+            )
             row |= {f"test_{name}": value for name, value in metrics.items()}
         row["seconds"] = round(time.perf_counter() - started, 2)
         part = model.head if protocol.freeze_backbone else model

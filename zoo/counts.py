@@ -16,9 +16,10 @@ import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
+from zoo.annotations import NEGATIVE, POSITIVE, UNKNOWN, Annotations
 from zoo.lookup import InputError, unknown
 
-Targets: TypeAlias = Tensor | np.ndarray | sp.sparray | sp.spmatrix | Iterable[Iterable[str]]
+Targets: TypeAlias = Annotations | Tensor | np.ndarray | sp.sparray | sp.spmatrix | Iterable[Iterable[str]]
 
 BLOCK = 65_536  # images that one sparse product takes: what bounds the memory of a stream
 
@@ -31,16 +32,18 @@ class LabelCounts:
         label_names: the L labels, in the order of every other array.
         counts: (L,) number of images that have the label.
         cooccurrence: (L, L) symmetric, number of images that have both; the diagonal is zero.
-        unknown: (L, L) number of images that have the row's label and in which the column's label was never
-            checked; ``None`` where everything is known.
         num_images: N.
+        known: (L,) number of images in which each label is known to be there or not; ``None``: all of them.
+        checked: (L, L) number of images that have the row's label and in which the column's is known, at least
+            wherever a pair occurs; ``None`` where everything is known.
     """
 
     label_names: tuple[str, ...]
     counts: np.ndarray
     cooccurrence: sp.csr_array
-    unknown: sp.csr_array | None
     num_images: int
+    known: np.ndarray | None = None
+    checked: sp.csr_array | None = None
 
     def p_column_given_row(self) -> sp.csr_array:
         """(L, L) with P[i, j] = P(j | i): of the images with the row's label, the share that has the column's.
@@ -49,8 +52,8 @@ class LabelCounts:
         """
         pairs = self.cooccurrence.tocoo()
         images = self.counts[pairs.row].astype(np.float64)
-        if self.unknown is not None:
-            images -= self.unknown[pairs.row, pairs.col]
+        if self.checked is not None:
+            images = _at(self.checked, pairs.row, pairs.col).astype(np.float64)
         return sp.csr_array((pairs.data / images, (pairs.row, pairs.col)), shape=pairs.shape)
 
     def p_row_given_column(self) -> sp.csr_array:
@@ -75,7 +78,8 @@ def count_labels(targets: Targets | LabelCounts, label_names: Sequence[str] | No
 
     Args:
         targets: multi-hot (N, L), dense (tensor, array) or scipy sparse, of {1 positive, 0 negative,
-            -1 unknown}; or a stream of label lists, one an image, read once and never held in memory.
+            -1 unknown}; the :class:`zoo.annotations.Annotations` of a data set, in which difficult entries are
+            ignored; or a stream of label lists, one an image, read once and never held in memory.
             Counts that were made earlier pass through.
         label_names: the labels of the columns. For label lists it may be left out: their labels, sorted.
 
@@ -87,28 +91,45 @@ def count_labels(targets: Targets | LabelCounts, label_names: Sequence[str] | No
             raise InputError("these counts have label names of their own, which differ from the given ones")
         return targets
     if isinstance(targets, Tensor | np.ndarray) or sp.issparse(targets):
-        matrix = _sparse_targets(targets)
-        names = check_names(() if label_names is None else label_names, matrix.shape[1])
-        blocks: Iterable[sp.csr_array] = (matrix[i : i + BLOCK] for i in range(0, matrix.shape[0], BLOCK))
+        targets = Annotations(_sparse_targets(targets))
+    if isinstance(targets, Annotations):
+        names = check_names(() if label_names is None else label_names, targets.shape[1])
+        blocks: Iterable[Annotations] = targets.treated("ignored").blocks(BLOCK)
+        absent = targets.absent
     else:
         names, blocks = _label_list_blocks(targets, label_names)
+        absent = 0
 
     num_images = 0
+    unsure = np.zeros(len(names), dtype=np.int64)
     total = sp.csr_array((len(names), len(names)), dtype=np.int64)
-    without = total.copy()
+    # Of the labels beside a positive one, what is stored apart from the rule: the known ones, or the unknown.
+    apart = total.copy()
     for block in blocks:
-        positive = (block == 1).astype(np.int64)
-        num_images += block.shape[0]
+        positive = block.where(POSITIVE).astype(np.int64)
+        other = block.where(NEGATIVE if absent else UNKNOWN).astype(np.int64)
+        num_images += len(block)
+        unsure = len(block) - block.known() + np.pad(unsure, (0, block.shape[1] - len(unsure)))
         total = _grow(total, block.shape[1]) + positive.T @ positive
-        without = _grow(without, block.shape[1]) + positive.T @ (block == -1).astype(np.int64)
-    if label_names is None:  # names were met in the order of the stream
+        apart = _grow(apart, block.shape[1]) + positive.T @ other
+    if label_names is None and not isinstance(
+        targets, Annotations
+    ):  # names were met in the order of the stream
         order = np.argsort(np.array(check_names(names, len(names)), dtype=object))
         names = [names[i] for i in order]
-        total, without = total[order][:, order], without[order][:, order]
+        total = total[order][:, order]  # and nothing is unknown
     counts = total.diagonal()
     cooccurrence = sp.csr_array(total - sp.diags_array(counts, dtype=np.int64))
     cooccurrence.eliminate_zeros()  # the product's diagonal holds the counts: they are no pairs
-    return LabelCounts(tuple(names), counts, cooccurrence, without if without.nnz else None, num_images)
+    if not unsure.any():
+        return LabelCounts(tuple(names), counts, cooccurrence, num_images)
+    if absent:
+        checked = sp.csr_array(cooccurrence + apart)
+    else:
+        pairs = cooccurrence.tocoo()
+        seen = counts[pairs.row] - _at(apart, pairs.row, pairs.col)
+        checked = sp.csr_array((seen, (pairs.row, pairs.col)), shape=pairs.shape)
+    return LabelCounts(tuple(names), counts, cooccurrence, num_images, num_images - unsure, checked)
 
 
 def label_pairs(counts: LabelCounts, *, at_least: float = 0.0, below: float = math.inf) -> list[LabelPair]:
@@ -119,7 +140,7 @@ def label_pairs(counts: LabelCounts, *, at_least: float = 0.0, below: float = ma
     probability = counts.p_column_given_row().tocoo()
     keep = (probability.data >= at_least) & (probability.data < below)
     rows, columns, values = probability.row[keep], probability.col[keep], probability.data[keep]
-    images = counts.cooccurrence[rows, columns] if len(rows) else np.empty(0, dtype=np.int64)
+    images = _at(counts.cooccurrence, rows, columns)
     name = counts.label_names
     pairs = [
         LabelPair(name[i], name[j], float(v), int(n))
@@ -182,12 +203,14 @@ def _sparse_targets(targets: Any) -> sp.csr_array:
     if not np.isin(values, (-1, 0, 1)).all():
         bad = np.unique(np.asarray(values)[~np.isin(values, (-1, 0, 1))])[:5]
         raise InputError(f"targets must be 1 (positive), 0 (negative) or -1 (unknown), not {bad.tolist()}")
-    return sp.csr_array(targets.astype(np.int8))
+    matrix = sp.csr_array(targets.astype(np.int8))
+    matrix.eliminate_zeros()  # a stored zero is no code
+    return matrix
 
 
 def _label_list_blocks(
     lists: Iterable[Iterable[str]], label_names: Sequence[str] | None
-) -> tuple[list[str], Iterable[sp.csr_array]]:
+) -> tuple[list[str], Iterable[Annotations]]:
     """Label lists as blocks of sparse targets. Without names, the list of names grows as blocks are read."""
     names = check_names(label_names, len(label_names)) if label_names is not None else []
     index = {name: i for i, name in enumerate(names)}
@@ -204,7 +227,7 @@ def _label_list_blocks(
             names.append(label)
         return index[label]
 
-    def blocks() -> Iterable[sp.csr_array]:
+    def blocks() -> Iterable[Annotations]:
         images = iter(lists)
         while block := list(islice(images, BLOCK)):
             columns: list[int] = []
@@ -215,9 +238,16 @@ def _label_list_blocks(
                 columns += {column(label) for label in labels}
                 ends.append(len(columns))
             shape = (len(block), len(names))
-            yield sp.csr_array((np.ones(len(columns), dtype=np.int8), columns, ends), shape=shape)
+            ones = np.ones(len(columns), dtype=np.int8)
+            yield Annotations(sp.csr_array((ones, columns, ends), shape=shape))
 
     return names, blocks()
+
+
+def _at(matrix: sp.csr_array, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The entries at these places."""
+    # scipy gives an empty selection no numerical type.
+    return np.asarray(matrix[rows, columns]).ravel() if len(rows) else np.empty(0, dtype=matrix.dtype)
 
 
 def _grow(matrix: sp.csr_array, num_labels: int) -> sp.csr_array:

@@ -52,7 +52,7 @@ def coupling_edges(
         around = np.concatenate([[label], heard])
         covariance = joint[around][:, around].toarray() - np.outer(frequency[around], frequency[around])
         np.fill_diagonal(covariance, frequency[around] * (1 - frequency[around]))
-        if counts.unknown is not None:  # then each pair has images of its own, and they need not fit together
+        if counts.checked is not None:  # then each pair has images of its own, and they need not fit together
             values, vectors = np.linalg.eigh(covariance)
             covariance = vectors * values.clip(min=0) @ vectors.T
         covariance += np.diag(ridge[around])
@@ -71,12 +71,9 @@ def coupling_edges(
 
 
 def _known_images(counts: LabelCounts) -> np.ndarray:
-    """In how many images each label is known: as large a share of all as of those that are known to have others."""
-    if counts.unknown is None:
-        return np.full(len(counts.label_names), max(counts.num_images, 1), dtype=float)
-    others = counts.counts.sum() - counts.counts
-    share = 1 - counts.unknown.sum(0) / np.maximum(others, 1)
-    return np.maximum(share * counts.num_images, np.maximum(counts.counts, 1))
+    """In how many images each label is known."""
+    known = counts.num_images if counts.known is None else counts.known
+    return np.broadcast_to(np.maximum(known, np.maximum(counts.counts, 1)), counts.counts.shape).astype(float)
 
 
 def _strongest(

@@ -67,36 +67,40 @@ class Evaluation:
 
     Attributes:
         scores: (N, L) sigmoid(logits).
-        targets: (N, L) of {1, 0, -1}.
+        targets: (N, L) of {1, 0, -1}, for AP.
         label_names: the L labels.
         images: the N file names.
+        f1_targets: those for precision, recall and F1, where they are others.
     """
 
     scores: Float[Tensor, "N L"]
     targets: Integer[Tensor, "N L"]
     label_names: list[str]
     images: list[str]
+    f1_targets: Integer[Tensor, "N L"] | None = None
 
     def metrics(self, threshold: float = 0.5) -> dict[str, float]:
         """mAP, CP CR CF1 OP OR OF1, top-3, and macro, micro and samples P R F1."""
-        return multilabel_metrics(self.scores, self.targets, threshold=threshold)
+        return multilabel_metrics(self.scores, self.targets, threshold=threshold, f1_targets=self.f1_targets)
 
     def per_label(self, threshold: float = 0.5) -> dict[str, Tensor]:
         """AP, precision, recall, F1 and positives of each label, (L,) each."""
-        return per_label_metrics(self.scores, self.targets, threshold=threshold)
+        return per_label_metrics(self.scores, self.targets, threshold=threshold, f1_targets=self.f1_targets)
 
     def save(self, path: str | Path) -> Path:
         """Writes everything, image by image, as ``.npz``."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {
+            "scores": self.scores.numpy(),
+            "targets": self.targets.numpy(),
+            "label_names": np.array(self.label_names),
+            "images": np.array(self.images),
+        }
+        if self.f1_targets is not None:
+            arrays["f1_targets"] = self.f1_targets.numpy()
         with path.open("wb") as file:  # given a name, numpy would add its suffix to any other
-            np.savez_compressed(
-                file,
-                scores=self.scores.numpy(),
-                targets=self.targets.numpy(),
-                label_names=np.array(self.label_names),
-                images=np.array(self.images),
-            )
+            np.savez_compressed(file, **arrays)
         return path
 
 
@@ -120,9 +124,16 @@ def evaluate(
     Raises:
         InputError: the labels of model and data differ.
     """
-    data = data.with_labels(model.label_names)
+    data = data.with_labels(model.label_names).with_purpose("ap")
     loader = DataLoader(
         data.with_transform(model.backbone.transform()), batch_size=batch_size, num_workers=workers
     )
     scores, targets = compute_scores(model, loader, progress=progress)
-    return Evaluation(scores, targets, model.label_names, [str(path) for path in data.images])
+    f1_targets = data.f1_targets()
+    return Evaluation(
+        scores,
+        targets,
+        model.label_names,
+        [str(path) for path in data.images],
+        None if f1_targets is None else torch.from_numpy(f1_targets),
+    )

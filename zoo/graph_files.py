@@ -199,7 +199,7 @@ def import_mlgcn_pickle(path: str | Path, label_names: Sequence[str], num_images
     np.fill_diagonal(cooccurrence, 0)
     if (cooccurrence != cooccurrence.T).any() or (cooccurrence > counts).any():
         raise InputError(f"{path}: adj must be symmetric, and no pair more frequent than its labels in nums")
-    return LabelCounts(tuple(names), counts, sp.csr_array(cooccurrence), None, num_images)
+    return LabelCounts(tuple(names), counts, sp.csr_array(cooccurrence), num_images)
 
 
 def import_mlgcn_vectors(path: str | Path) -> torch.Tensor:

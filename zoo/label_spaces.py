@@ -66,9 +66,7 @@ def label_counts(name: str) -> LabelCounts:
     space = lookup("label space", name, LABEL_SPACES)
     table = json.loads((resources.files("zoo") / "label_space_data" / space.file).read_text())
     cooccurrence = sp.csr_array(np.array(table["cooccurrence"], dtype=np.int64))
-    return LabelCounts(
-        tuple(table["labels"]), np.array(table["counts"]), cooccurrence, None, space.num_images
-    )
+    return LabelCounts(tuple(table["labels"]), np.array(table["counts"]), cooccurrence, space.num_images)
 
 
 def label_space(

@@ -54,6 +54,7 @@ def multilabel_metrics(
     *,
     threshold: float | Tensor = 0.5,
     top_k: int | None = 3,
+    f1_targets: Shaped[Tensor, "*_"] | None = None,
 ) -> dict[str, float]:
     """Every metric the field reports, under the field's names and in a fixed order.
 
@@ -80,14 +81,18 @@ def multilabel_metrics(
         threshold: a label is predicted at ``score >= threshold``; one number, or (L,) one for each label.
             Has no effect on mAP and top-k.
         top_k: how many labels of an image the top-k metrics keep; None leaves these metrics out.
+        f1_targets: (N, L) for everything but mAP, where the protocol has others: PASCAL VOC's difficult objects
+            are ignored by AP and, by ML-GCN, negative for the rest.
 
     Returns:
         Name to value in 0..1, higher is better.
     """
     scores, present, known = _check(scores, targets)
+    metrics = {"mAP": mean_average_precision(scores, targets)}
+    if f1_targets is not None:
+        _, present, known = _check(scores, f1_targets)
     predicted = _predict(scores, known, threshold)
 
-    metrics = {"mAP": mean_average_precision(scores, targets)}
     metrics |= _class_and_overall(predicted, present)
     if top_k is not None:
         top = _top_k(scores, known, top_k) & (scores >= TOP_K_THRESHOLD) & known
@@ -107,19 +112,25 @@ def multilabel_metrics(
 
 
 def per_label_metrics(
-    scores: Float[Tensor, "N L"], targets: Shaped[Tensor, "*_"], threshold: float | Tensor = 0.5
+    scores: Float[Tensor, "N L"],
+    targets: Shaped[Tensor, "*_"],
+    threshold: float | Tensor = 0.5,
+    f1_targets: Shaped[Tensor, "*_"] | None = None,
 ) -> dict[str, Shaped[Tensor, " L"]]:
-    """AP, precision, recall and F1 of each label at a threshold as in :func:`multilabel_metrics`.
+    """AP, precision, recall and F1 of each label; threshold and f1_targets as in :func:`multilabel_metrics`.
 
     Returns:
         ``AP``, ``precision``, ``recall``, ``f1``: (L,) float64; ``positives``, their number: (L,) int64.
         A label never predicted has precision 0; one without positives has NaN for AP, recall and F1.
     """
     scores, present, known = _check(scores, targets)
+    ap = average_precision(scores, targets)
+    if f1_targets is not None:
+        _, present, known = _check(scores, f1_targets)
     correct, chosen, positives = _counts(_predict(scores, known, threshold), present, dim=0)
     no_positive = positives == 0
     return {
-        "AP": average_precision(scores, targets),
+        "AP": ap,
         "precision": _ratio(correct, chosen),
         "recall": _ratio(correct, positives).masked_fill(no_positive, math.nan),
         "f1": _ratio(2 * correct, chosen + positives).masked_fill(no_positive, math.nan),

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from zoo._version import __version__
-from zoo.counts import count_labels, label_pairs
+from zoo.counts import label_pairs
 from zoo.data import ImageDataset
 from zoo.graph_files import save_graph
 from zoo.metrics import mean_interval, per_label_metrics
@@ -226,7 +226,7 @@ class Comparison:
         seeds = len(self.results[0].runs)
         title = f"{self.data.name}: test mAP, {_mean_of(seeds)}"
         pictures = {"Test mAP": plot_comparison(bars, folder / "comparison.png", title=title)}
-        counts = count_labels(self.data.split("train").targets, self.data.label_names)
+        counts = self.data.split("train").label_counts()
         if self.graph is not None:
             pictures["Label graph of the training split"] = plot_label_graph(
                 self.graph, folder / "label_graph.png", counts=counts.counts
@@ -285,7 +285,7 @@ class Comparison:
             *(f"- {key}: {value}" for key, value in self.provenance.items()),
         ]
         if self.graph is not None:
-            counts = count_labels(self.data.split("train").targets, self.data.label_names)
+            counts = self.data.split("train").label_counts()
             pairs = label_pairs(counts, at_least=self.protocol["threshold"])
             lines += ["", "## Strongest edges", "", *(f"- {pair}" for pair in pairs[:12])]
         for caption, path in pictures.items():

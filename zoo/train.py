@@ -357,7 +357,7 @@ def image_loader(
     """Batches of one split's images, augmented and shuffled for ``train``, as they are for the others."""
     training = split == "train"
     transform = model.backbone.train_transform() if training else model.backbone.transform()
-    images = data.split(split).with_transform(transform)
+    images = data.split(split).with_transform(transform).with_purpose("loss" if training else "ap")
     # The order has a generator of its own: how many numbers others draw must not change it.
     generator = torch.Generator().manual_seed(recipe.seed)
     return DataLoader(
@@ -373,5 +373,6 @@ def image_loader(
 def feature_loader(features: Tensor, data: ImageDataset, split: str, recipe: Recipe) -> DataLoader:
     """Batches of one split's frozen features, of all N images of the data, shuffled for ``train``."""
     rows = torch.from_numpy((data.splits == split).nonzero()[0])
-    targets = torch.from_numpy(data.split(split).targets)
+    purpose = "loss" if split == "train" else "ap"
+    targets = torch.from_numpy(data.split(split).with_purpose(purpose).targets)
     return tensor_loader(features[rows], targets, recipe, shuffle=split == "train")

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int8
 
+from zoo.annotations import Annotations
 from zoo.data.dataset import ImageDataset, shorten
+from zoo.data.paths import ImagePaths
 from zoo.data.splits import SPLITS, complete_splits
 from zoo.lookup import InputError, unknown
 
@@ -30,6 +32,7 @@ def csv_folder(
     separator: str | None = None,
     seed: int = 0,
     allow_empty_labels: bool = False,
+    check_images: bool = True,
 ) -> ImageDataset:
     """Reads a data set from CSV files: UTF-8, commas, a header, one image a line.
 
@@ -53,12 +56,13 @@ def csv_folder(
             that occurs in the column.
         seed: for splits that are made.
         allow_empty_labels: keep labels that no image has. Nothing can be learnt or measured about them.
+        check_images: whether every image must be there; a label graph is counted without.
 
     Raises:
         InputError: with every problem of the files at once, by line, column and value.
     """
     files = _find_files(Path(path))
-    table = _Table(images)
+    table = _Table(images, check_images)
     for file, split in files:
         table.read(file, split)
     table.raise_problems(path)
@@ -88,8 +92,8 @@ def csv_folder(
     file, split = files[0]
     return ImageDataset(
         name=file.parent.resolve().name if split or file.name == "labels.csv" else file.stem,
-        images=[Path(image) for image in table.images],
-        targets=targets,
+        images=ImagePaths.of(table.images),
+        annotations=Annotations.from_array(targets),
         label_names=label_names,
         splits=splits,
         groups=groups,
@@ -125,8 +129,8 @@ def _find_files(path: Path) -> list[tuple[Path, str]]:
 class _Table:
     """The rows of all files and what is wrong with them, gathered so that one run shows every problem."""
 
-    def __init__(self, image_column: str) -> None:
-        self.image_column = image_column
+    def __init__(self, image_column: str, check_images: bool) -> None:
+        self.image_column, self.check_images = image_column, check_images
         self.label_columns: list[str] | None = None  # in the first file's order; [] where `labels` lists them
         self.cells = array("b")
         self.lists: list[str] = []
@@ -213,7 +217,7 @@ class _Table:
                 self._problem("row(s) without an image", where)
             elif image in self.seen:
                 self._problem("image(s) listed again", f"{written} ({self.seen[image]} and {where})")
-            elif not os.path.isfile(image):
+            elif self.check_images and not os.path.isfile(image):
                 kind = f"image(s) not found, by paths relative to the CSV's folder {file.parent.absolute()}"
                 self._problem(kind, f"{written} ({where})")
             self.seen.setdefault(image, where)

@@ -20,8 +20,10 @@ from jaxtyping import Int, Int8
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from zoo.annotations import Annotations
 from zoo.data.dataset import ImageDataset
 from zoo.data.dataset import cache_dir as default_cache_dir
+from zoo.data.paths import ImagePaths
 from zoo.data.splits import stratified_split
 from zoo.lookup import InputError
 
@@ -77,8 +79,8 @@ def openmoji(
     groups = group_pictures(codes, [image.read_bytes() for image in images])
     return ImageDataset(
         name="openmoji",
-        images=images,
-        targets=targets,
+        images=ImagePaths.of(images),
+        annotations=Annotations.from_array(targets),
         label_names=label_names,
         splits=stratified_split(targets, groups, seed=seed),
         groups=groups,
