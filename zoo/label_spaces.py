@@ -27,7 +27,7 @@ class LabelSpace:
     Attributes:
         file: its table in the package.
         num_images: the images that were counted.
-        protocol: which annotations were counted, and how; the label order is alphabetical.
+        protocol: which annotations were counted, and how.
         source: whose annotations they are.
         licence: of the annotations; counts of them are facts.
     """
@@ -43,14 +43,38 @@ LABEL_SPACES: dict[str, LabelSpace] = {
     "coco2014": LabelSpace(
         file="coco2014.json",
         num_images=82_081,
-        protocol="train2014, images with at least one of the 80 labels",
+        protocol="train2014, images with at least one of the 80 labels; labels in alphabetical order",
         source="Lin et al., Microsoft COCO, ECCV 2014, https://arxiv.org/abs/1405.0312",
         licence="annotations CC BY 4.0",
+    ),
+    "miml_scenes": LabelSpace(
+        file="miml_scenes.json",
+        num_images=2_000,
+        protocol="all images; labels in alphabetical order",
+        source="Zhou et al., Multi-Instance Multi-Label Learning, Artificial Intelligence 2012, "
+        "https://arxiv.org/abs/0808.3231",
+        licence="annotations for academic use",
+    ),
+    "openmoji": LabelSpace(
+        file="openmoji.json",
+        num_images=2_391,
+        protocol="all pictures of OpenMoji 17.0.0 that have one of the 96 code points on at least 10 pictures, flags "
+        "left out; labels in the order of their code points",
+        source="OpenMoji, https://openmoji.org",
+        licence="pictures CC BY-SA 4.0",
+    ),
+    "ucmerced": LabelSpace(
+        file="ucmerced.json",
+        num_images=2_100,
+        protocol="all images; labels in alphabetical order",
+        source="Yang & Newsam, ACM GIS 2010, https://doi.org/10.1145/1869790.1869829, annotated by Chaudhuri et al., "
+        "IEEE TGRS 2018, https://doi.org/10.1109/TGRS.2017.2760909",
+        licence="annotations published for research",
     ),
     "voc2007": LabelSpace(
         file="voc2007.json",
         num_images=5_011,
-        protocol="trainval, difficult objects not counted",
+        protocol="trainval, difficult objects not counted; labels in alphabetical order",
         source="Everingham et al., The PASCAL VOC Challenge, IJCV 2010, https://doi.org/10.1007/s11263-009-0275-4",
         licence="published for research; photos from Flickr",
     ),
