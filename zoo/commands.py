@@ -280,6 +280,7 @@ def evaluate(
     images = dataset if split == "all" else dataset.split(split)
     evaluation = run(classifier, images, workers=workers, progress=sys.stdout.isatty())
     print(f"{classifier.name} on {dataset.name}, {split} split, {len(evaluation.images):,} images")
+    print(f"protocol: {dataset.protocol}")
     show_metrics(evaluation.metrics(threshold))
     table = Table(box=None, pad_edge=False)
     columns = evaluation.per_label(threshold)

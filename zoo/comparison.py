@@ -130,7 +130,7 @@ def compare(
     model = bench.model(entry, seed=0)
     weights = safetensors.torch.load_file(store.weights(winner.runs[0]))
     (model.head if protocol.freeze_backbone else model).load_state_dict(weights)
-    model.notes = {"data": dataset.name, "run": winner.runs[0]}
+    model.notes = {"data": dataset.name, "data_protocol": dataset.protocol, "run": winner.runs[0]}
     model.save(Path(output) / "best_model")
     return comparison
 

@@ -66,6 +66,7 @@ def provenance(data: ImageDataset) -> dict[str, str]:
     return {
         "data": data.name,
         "fingerprint": data.fingerprint(),
+        "data_protocol": data.protocol,
         "date": datetime.date.today().isoformat(),
         "zoo": __version__,
         **{library: importlib.metadata.version(library) for library in libraries},
@@ -282,7 +283,7 @@ class Comparison:
             "chosen by validation mAP; the test split is read by the winner's seeds alone",
             "- label graph, label vectors and controls are made from the training split",
             *(f"- {key}: {value}" for key, value in self.protocol.items()),
-            *(f"- {key}: {value}" for key, value in self.provenance.items()),
+            *(f"- {key}: {value}" for key, value in self.provenance.items() if key != "data_protocol"),
         ]
         if self.graph is not None:
             counts = self.data.split("train").label_counts()

@@ -341,6 +341,7 @@ def fit(
     test = evaluate(model, data.split("test"), workers=workers, progress=progress) if has_test else None
     model.notes |= {
         "data": data.name,
+        "data_protocol": data.protocol,
         "recipe": asdict(recipe),
         "best_epoch": max(classification.history, key=lambda row: row["val_mAP"]),
         "test": test.metrics() if test else None,
