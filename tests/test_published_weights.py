@@ -20,6 +20,7 @@ import zoo
 from zoo import published_weights
 from zoo.cli import main
 from zoo.lookup import InputError
+from zoo.weight_files import read_state_dict
 
 DATA = Path(zoo.__file__).parent / "label_space_data"
 
@@ -209,7 +210,7 @@ def test_a_number_as_older_numpy_pickled_it(state, tmp_path):
     written = path.read_bytes()
     assert b"cnumpy._core.multiarray\nscalar\n" in written
     path.write_bytes(written.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
-    assert published_weights._read(path).keys() == state.keys()
+    assert read_state_dict(path).keys() == state.keys()
 
 
 # --- labels, graph, provenance ------------------------------------------------------------------------------
@@ -319,7 +320,7 @@ def test_a_checkpoint_of_another_backbone(state, tmp_path):
 @pytest.mark.parametrize("name", ["c.pth.tar", "c.safetensors"])
 def test_a_file_that_is_none_of_weights(name, tmp_path):
     (tmp_path / name).write_text("these are no weights")
-    with pytest.raises(InputError, match=f"{name}: not a file of weights that can be read"):
+    with pytest.raises(InputError, match=f"{name}: not a readable file of weights"):
         zoo.load_published(tmp_path / name)
 
 
@@ -327,7 +328,7 @@ def test_a_download_that_stopped(state, tmp_path):
     torch.save(state, tmp_path / "c.pth")
     whole = (tmp_path / "c.pth").read_bytes()
     (tmp_path / "c.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="not a file of weights that can be read"):
+    with pytest.raises(InputError, match="not a readable file of weights"):
         zoo.load_published(tmp_path / "c.pth")
 
 

@@ -17,7 +17,6 @@ import copy
 import importlib
 import importlib.util
 import math
-import pickle
 import ssl
 import urllib.error
 import urllib.request
@@ -25,8 +24,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import timm
 import timm.data
 import timm.models
@@ -37,6 +34,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from zoo.lookup import InputError, unknown
+from zoo.weight_files import read_state_dict
 
 ALIASES: dict[str, str] = {
     "convnext": "convnext_tiny",
@@ -372,24 +370,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"pretrained={str(path)!r}: no such file; {expected}")
     if path.suffix not in (".safetensors", *PICKLED):
         raise InputError(f"pretrained={str(path)!r}: {expected}")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path}: refused, the file holds Python objects beside tensors and reading them would run code. "
-            "Save the state dict alone, best as .safetensors"
-        ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: not a readable file of weights ({error})") from error
-    # Checkpoints of training scripts keep the weights under one of these names.
-    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
-        if isinstance(weights, dict) and isinstance(weights.get(key), dict):
-            weights = weights[key]
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise InputError(f"{path}: holds no state dict, that is names and their tensors")
-    return weights
+    return read_state_dict(path)
 
 
 def _lite_tensors(package: str) -> tuple[Path, list[Tensor]]:

@@ -13,24 +13,24 @@ https://arxiv.org/abs/1904.03582.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from zoo.arguments import split_options
 from zoo.backbones import Backbone, load_weights
+from zoo.data.coco import coco_label_names
 from zoo.embeddings import label_embeddings
 from zoo.graph import NORMALIZATIONS, check_graph
 from zoo.label_spaces import label_counts
-from zoo.lookup import InputError, lookup
+from zoo.lookup import InputError, lookup, unknown
 from zoo.model import MultiLabelClassifier, assemble
+from zoo.weight_files import read_state_dict
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def load_published(
         path: a file of ``torch.save``, the state dict alone or with epoch and score around it, or
             ``.safetensors``. No code in it is ever run.
         labels: the L labels in the checkpoint's order: a shipped label space, whose alphabetical order is
-            that of ML-GCN's checkpoints for COCO and VOC, or a list of names. The file cannot tell whether the
-            order is right.
+            that of ML-GCN's checkpoints for COCO and VOC, or a list of names; ``coco2014:label_order=category_id``
+            for checkpoints of code that orders COCO's labels so. The file cannot tell whether the order is right.
         layout: ``ml-gcn`` or ``learnopencv``; recognised by its keys unless given. See :data:`LAYOUTS`.
         backbone: timm name of another ResNet than the layout's own, for checkpoints of changed code.
         embeddings: the label vectors (L, E) that the checkpoint was trained with, as for
@@ -118,10 +118,14 @@ def load_published(
             that are missing, left over or of another shape; labels or label vectors that do not fit.
     """
     path = Path(path)
-    tensors = _read(path)
+    # DataParallel put "module." before every name.
+    tensors = {
+        ".".join(part for part in key.split(".") if part != "module"): tensor
+        for key, tensor in read_state_dict(path).items()
+    }
     layout = _recognise(path, tensors, layout)
     known = LAYOUTS[layout]
-    names = list(label_counts(labels).label_names if isinstance(labels, str) else labels)
+    names = list(_label_names(labels) if isinstance(labels, str) else labels)
     graph = _label_graph(path, tensors, names, embeddings)
 
     network = Backbone(backbone or known.backbone, img_size=known.img_size)
@@ -144,6 +148,17 @@ def load_published(
         "file": path.name, "sha256": digest, "layout": layout, "source": known.source
     }  # fmt: skip
     return model.eval()
+
+
+def _label_names(labels: str) -> tuple[str, ...]:
+    """Those of a label space; COCO's also in another order, said as it is said of the data set."""
+    space, options = split_options(labels)
+    names = label_counts(space).label_names
+    known = ["label_order"] if space == "coco2014" else []
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of label space {space!r}", option, known)
+    return coco_label_names(options["label_order"]) if options else names
 
 
 def _recognise(path: Path, tensors: dict[str, Tensor], layout: str | None) -> str:
@@ -195,55 +210,3 @@ def _label_graph(
         recipe={"imported_from": path.name, "normalization": "mlgcn", "embeddings": vectors.source},
     )
     return check_graph(graph)
-
-
-class _Ignored:
-    """Stands in for what NumPy pickles a number with. Nothing of NumPy's own is handed to a file's pickle."""
-
-    def __init__(self, *_: object) -> None: ...
-
-    def __setstate__(self, state: object) -> None: ...
-
-
-# The best score of a training run is often such a number. torch knows a class by its module and its name.
-NUMPY_NUMBERS = [
-    type(name, (_Ignored,), {"__module__": module})
-    for module, name in (
-        ("numpy", "dtype"),
-        ("numpy.core.multiarray", "scalar"),
-        ("numpy._core.multiarray", "scalar"),
-        ("_codecs", "encode"),  # how protocol 2 writes the number's bytes
-    )
-]
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, without what is wrapped around it and without DataParallel's ``module.``."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    content: Any
-    try:
-        if path.suffix == ".safetensors":
-            content = safetensors.torch.load_file(path)
-        else:
-            with torch.serialization.safe_globals([*NUMPY_NUMBERS]):
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken pickle can fail in any way
-        if refused := re.search(r"GLOBAL (\S+)", str(error)):
-            raise InputError(
-                f"{path}: refused, beside tensors and numbers the file holds {refused[1]}, and reading that would "
-                "run code. Save its state dict alone, best as .safetensors"
-            ) from error
-        raise InputError(
-            f"{path}: not a file of weights that can be read ({type(error).__name__})"
-        ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    ):
-        raise InputError(f"{path}: holds no state dict, that is names and their tensors")
-    return {
-        ".".join(part for part in key.split(".") if part != "module"): tensor
-        for key, tensor in content.items()
-    }
