@@ -12,6 +12,7 @@ import torch
 import zoo
 from zoo.cli import COMMANDS, _check_options, _parser
 from zoo.comparison import Protocol
+from zoo.data import DATASETS
 from zoo.entry import Entry
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +34,8 @@ def parsed(config: Path):
 @pytest.mark.parametrize("config", CONFIGS, ids=[c.stem for c in CONFIGS])
 def test_config_is_a_run_that_can_start(config):
     name, options = parsed(config)
+    # Most data sets are not on every disk, but all are in the table.
+    assert options.data.partition(":")[0] in DATASETS
     if name == "train":
         assert config.stem == Entry.parse(options.model).model
         with torch.device("meta"):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import zoo.data
-from zoo.data import DATASETS, ImageDataset, csv_folder, open_dataset
+from zoo.data import DATASETS, ImageDataset, image_folder, open_dataset
 from zoo.lookup import InputError
 
 
@@ -23,12 +23,12 @@ def pets(tmp_path):
 
 def test_everything_offered_is_there():
     assert all(hasattr(zoo.data, name) for name in zoo.data.__all__)
-    assert set(DATASETS) >= {"csv", "openmoji"}
-    assert DATASETS["csv"] is csv_folder
+    assert set(DATASETS) >= {"folder", "hf", "openmoji"}
+    assert DATASETS["folder"] is image_folder
 
 
 def test_a_path_opens_a_csv(pets, monkeypatch):
-    expected = csv_folder(pets).fingerprint()
+    expected = image_folder(pets).fingerprint()
     assert open_dataset(pets).fingerprint() == expected
     assert open_dataset(str(pets / "labels.csv")).fingerprint() == expected
     monkeypatch.chdir(pets.parent)
@@ -36,7 +36,7 @@ def test_a_path_opens_a_csv(pets, monkeypatch):
 
 
 def test_a_name_opens_that_data_set(pets, monkeypatch):
-    made = csv_folder(pets)
+    made = image_folder(pets)
     monkeypatch.setitem(DATASETS, "mine", lambda: made)
     assert open_dataset("mine") is made
     assert isinstance(made, ImageDataset)
@@ -53,14 +53,30 @@ def test_a_pattern_and_a_folder_named_like_a_data_set(pets, monkeypatch):
     assert open_dataset("./openmoji").label_names == ["dog"]
 
 
+def test_a_path_with_options(pets):
+    (pets / "tags.jsonl").write_text(
+        '{"photo": "a.png", "tags": "dog/cat"}\n{"photo": "b.png", "tags": "cat"}\n{"photo": "c.png", "tags": "dog"}\n'
+    )
+    data = open_dataset(f"folder:path={pets}/tags.jsonl:images=photo:labels=tags:separator=/:seed=4")
+    assert data.label_names == ["cat", "dog"]
+    assert data.targets.tolist() == [[1, 1], [1, 0], [0, 1]]
+    assert data.protocol.endswith("seed 4")
+    with pytest.raises(InputError, match=r"data set 'folder' needs its option 'path': folder:path=\.\.\."):
+        open_dataset("folder:images=photo")
+    with pytest.raises(
+        InputError, match=r"unknown option of data set 'folder' 'image'\. Did you mean images"
+    ):
+        open_dataset(f"folder:path={pets}:image=photo")
+
+
 def test_neither(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         InputError,
-        match=r"unknown data set 'openmoij'\. Did you mean openmoji\?.*nor is there a CSV file or folder",
+        match=r"unknown data set 'openmoij'\. Did you mean openmoji\?.*nor is there a label file or folder",
     ):
         open_dataset("openmoij")
-    with pytest.raises(InputError, match=r"unknown data set 'csv'.*nor is there a CSV file"):
+    with pytest.raises(InputError, match=r"unknown data set 'csv'.*nor is there a label file"):
         open_dataset("csv")
     (tmp_path / "labels.csv").touch()
     with pytest.raises(InputError, match=r"Did you mean labels\.csv"):

@@ -229,6 +229,19 @@ def test_labels_in_another_order(state, small, images, tmp_path):
     assert not torch.allclose(wrong, expected, atol=0.1)
 
 
+def test_coco_by_category_id(images, tmp_path, capsys, monkeypatch):
+    torch.manual_seed(4)
+    dense = checkpointed("resnet18", random_matrix(80), False, images)
+    labels = "coco2014:label_order=category_id"
+    model = load_small(tmp_path / "c.pth", dense.state_dict(), labels)
+    assert model.label_names[:2] + model.label_names[-1:] == ["person", "bicycle", "toothbrush"]
+    assert sorted(model.label_names) == names_of("coco2014")
+    assert_same_logits(model, dense, images, model.label_names)
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", "c.pth", "--labels", labels, "--backbone", "resnet18", "--output", "m"]) == 0
+    assert zoo.load("m").label_names == model.label_names
+
+
 def test_label_vectors_of_ones_own(state, small, images, tmp_path):
     vectors = torch.randn(20, 300)
     model = load_small(tmp_path / "c.pth", state, [f"label {i}" for i in range(20)], embeddings=vectors)
@@ -350,6 +363,12 @@ def test_layouts(state, tmp_path):
 def test_unknown_labels(state, tmp_path):
     with pytest.raises(InputError, match=r"unknown label space 'voc2070'\. Did you mean voc2007"):
         load_small(tmp_path / "c.pth", state, "voc2070")
+    with pytest.raises(InputError, match="unknown option of label space 'voc2007' 'label_order'"):
+        load_small(tmp_path / "c.pth", state, "voc2007:label_order=category_id")
+    with pytest.raises(InputError, match=r"space 'coco2014' 'order'\. Did you mean label_order"):
+        load_small(tmp_path / "c.pth", state, "coco2014:order=category_id")
+    with pytest.raises(InputError, match=r"order of COCO's labels 'category'\. Did you mean category_id"):
+        load_small(tmp_path / "c.pth", state, "coco2014:label_order=category")
 
 
 class Malicious:

@@ -41,7 +41,9 @@ class Annotations:
     def __post_init__(self) -> None:
         if self.absent not in (0, -1):
             raise InputError(f"absent must be 0 (negative) or -1 (unknown), not {self.absent}")
-        if not np.isin(self.stored.data, CODES).all():
+        codes = self.stored.data
+        # Not np.isin, which would copy tens of millions of codes.
+        if codes.size and (codes.min() < min(CODES) or codes.max() > max(CODES) or not codes.all()):
             raise InputError(f"annotations hold codes other than {CODES}")
 
     @classmethod
@@ -133,7 +135,7 @@ class Annotations:
 
     def where(self, *codes: int) -> sp.csr_array:
         """(N, L) with a one (int8) wherever the stored code is one of these."""
-        keep = np.isin(self.stored.data, codes)
+        keep = np.logical_or.reduce([self.stored.data == code for code in codes])
         ends = np.concatenate([[0], keep.cumsum()])[self.stored.indptr]
         return sp.csr_array((np.ones(keep.sum(), np.int8), self.stored.indices[keep], ends), shape=self.shape)
 

@@ -1,59 +1,62 @@
-"""Your own images: a CSV file, or one for each split, beside them."""
+"""Your own images: a label file in any everyday format, or one for each split, beside them."""
 
 from __future__ import annotations
 
-import csv
-import os
-import warnings
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int8
 
-from zoo.annotations import Annotations
+from zoo.data.completed import complete_dataset
 from zoo.data.dataset import ImageDataset, shorten
+from zoo.data.label_table import SPLIT_NAMES, LabelTable
 from zoo.data.paths import ImagePaths
-from zoo.data.splits import SPLITS, complete_splits
+from zoo.data.records import FORMATS, Batch, read_records
 from zoo.lookup import InputError, unknown
 
-# pandas writes "1.0" where a column has gaps.
-CELLS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1, "": -1}
-SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val", "": ""}
-SEPARATORS = "|;,"
+STEMS = ("labels", "metadata")  # the second is that of Hugging Face's ImageFolder
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+LARGE = 2**20  # bytes of a label file that take long enough for a progress bar
 
 
-def csv_folder(
+def image_folder(
     path: str | Path,
     *,
     images: str = "image",
+    labels: str = "labels",
     separator: str | None = None,
     seed: int = 0,
     allow_empty_labels: bool = False,
     check_images: bool = True,
 ) -> ImageDataset:
-    """Reads a data set from CSV files: UTF-8, commas, a header, one image a line.
+    """Reads a data set from label files: CSV, TSV, JSON, JSON Lines or Parquet, by the suffix.
 
-    Two layouts, told apart by a column ``labels``::
+    Three layouts, told apart by their columns::
 
-        image,dog,cat,split,group        image,labels
-        a.jpg,1,0,train,monday           a.jpg,dog
-        b.jpg,0,,test,tuesday            b.jpg,dog;cat
+        image,dog,cat,split,group        image,labels        image,label
+        a.jpg,1,0,train,monday           a.jpg,dog           a.jpg,dog
+        b.jpg,0,,test,tuesday            b.jpg,dog;cat       b.jpg,dog
+                                                             b.jpg,cat
 
-    On the left every other column is a label: 1 positive, 0 negative, -1 or an empty cell unknown. On the
-    right what is not listed is negative, and labels are sorted by name. Both may have the columns ``split``
-    (train, val, test; also valid, validation) and ``group`` (images that must stay in one split; an empty
-    cell is a group of its own). Splits that are missing are made by
-    :func:`zoo.data.splits.complete_splits`.
+    One column a label: 1 positive, 0 negative, -1 or nothing (an empty cell, null, NaN) unknown. A column
+    ``labels`` with lists, of JSON and Parquet or with separators in text: what is not listed is negative, but for
+    the labels that a column ``unknown`` lists. One row for each image and label: what has no row is negative; with
+    a column ``value`` (1, 0, -1) it is unknown. Listed labels are sorted by name.
+
+    All may have the columns ``split`` (train, val, test; also valid, validation) and ``group`` (images that must
+    stay in one split; an empty cell is a group of its own). Splits that are missing are made by
+    :func:`zoo.data.splits.complete_splits`. JSON is a list of records, or ``{image: [labels]}``.
 
     Args:
-        path: a CSV file; a folder with ``labels.csv``, or with ``train.csv``, ``val.csv`` and ``test.csv`` or
-            some of them; or such files by a pattern, ``lists/{split}_2014.csv``.
-        images: the column that holds the image paths, which are relative to the CSV's folder.
-        separator: what stands between the names in ``labels``. By default the first of ``|``, ``;`` and ``,``
-            that occurs in the column.
+        path: a label file; a folder with one (``labels.csv``, ``metadata.jsonl``, ...) or with one for each split
+            (``train.csv`` or ``train/labels.csv``, and so on); or such files by a pattern,
+            ``lists/{split}_2014.csv``.
+        images: the column that holds the image paths, which are relative to the file's folder. Where there is
+            no ``image``, ``file_name``, ``image_name``, ``filename`` or ``path`` is taken for it.
+        labels: the column that lists the labels, in that layout.
+        separator: what stands between the names in a text of labels. By default the first of ``|``, ``;`` and
+            ``,`` that occurs in the column.
         seed: for splits that are made.
         allow_empty_labels: keep labels that no image has. Nothing can be learnt or measured about them.
         check_images: whether every image must be there; a label graph is counted without.
@@ -61,199 +64,106 @@ def csv_folder(
     Raises:
         InputError: with every problem of the files at once, by line, column and value.
     """
-    files = _find_files(Path(path))
-    table = _Table(images, check_images)
+    path = Path(path).expanduser()  # no shell does it after an option's equals sign
+    table = LabelTable(images, labels, separator, check_images)
+    files = _find_files(path)
     for file, split in files:
-        table.read(file, split)
-    table.raise_problems(path)
-
-    label_names, targets = table.targets(separator)
-    positives = (targets == 1).sum(0)
-    if not allow_empty_labels and (empty := np.flatnonzero(positives == 0)).size:
-        names = shorten([label_names[i] for i in empty])
-        raise InputError(
-            f"{path}: no image is positive for {names}. Such a label can be neither learnt nor measured: "
-            "take it out, or keep it with allow_empty_labels=True"
-        )
-    given = np.array(table.splits)
+        for batch in _with_progress(file, read_records(file, table.problems)):
+            table.add(batch, split)
+    label_names, annotations = table.finish(path)
     groups = None
     if any(table.groups):
         groups = np.array([group or image for group, image in zip(table.groups, table.images, strict=True)])
-    try:
-        splits = complete_splits(given, targets, groups, seed)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    lost = np.flatnonzero((positives > 0) & ((targets[splits == "train"] == 1).sum(0) == 0))
-    if lost.size:
-        names = shorten([label_names[i] for i in lost])
-        warnings.warn(f"{path}: no image of train is positive for {names}", stacklevel=2)
-
-    made = ", ".join(split for split in SPLITS if split in splits and split not in given)
-    file, split = files[0]
-    return ImageDataset(
-        name=file.parent.resolve().name if split or file.name == "labels.csv" else file.stem,
-        images=ImagePaths.of(table.images),
-        annotations=Annotations.from_array(targets),
-        label_names=label_names,
-        splits=splits,
-        groups=groups,
-        protocol=f"{made} made by iterative stratification, seed {seed}" if made else "its own splits",
+    return complete_dataset(
+        path,
+        _name(path, files[0][0]),
+        ImagePaths.of(table.images),
+        annotations,
+        label_names,
+        np.array(table.splits),
+        groups,
+        seed=seed,
+        allow_empty_labels=allow_empty_labels,
+        remarks=table.remarks,
     )
 
 
+def _name(path: Path, file: Path) -> str:
+    if path.is_file():
+        return path.parent.resolve().name if path.stem in STEMS else path.stem
+    folder = path if path.is_dir() else Path(str(path).partition("{split}")[0] + "_").parent
+    return folder.resolve().name
+
+
+def _with_progress(file: Path, batches: Iterator[Batch]) -> Iterator[Batch]:
+    if file.stat().st_size < LARGE:
+        yield from batches
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(f"Reading {file.name}", total=1)
+        for batch in batches:
+            yield batch
+            progress.update(bar, completed=batch.done)
+
+
 def _find_files(path: Path) -> list[tuple[Path, str]]:
-    """The CSV files, each with the split of all its rows, or "" where the rows say for themselves."""
+    """The label files, each with the split of all its rows, or "" where the rows say for themselves."""
     if path.is_file():
         return [(path, "")]
-    if (path / "labels.csv").is_file():
-        return [(path / "labels.csv", "")]
-    pattern = str(path / "{split}.csv" if path.is_dir() else path)
-    if "{split}" in pattern:
-        named = [
-            (Path(pattern.replace("{split}", word)), split) for word, split in SPLIT_NAMES.items() if word
+    for stem in STEMS if path.is_dir() else ():
+        found = [file for suffix in FORMATS if (file := path / f"{stem}{suffix}").is_file()]
+        if len(found) > 1:
+            raise InputError(
+                f"{path}: more than one label file: {shorten([f.name for f in found])}; name one"
+            )
+        if found:
+            return [(found[0], "")]
+    if path.is_dir() or "{split}" in str(path):
+        files = [
+            (file, split) for word, split in SPLIT_NAMES.items() if word for file in _split_files(path, word)
         ]
-        files = [(file, split) for file, split in named if file.is_file()]
-        if not files:
-            lacking = "neither labels.csv nor train.csv" if path.is_dir() else "no train, val or test file"
-            raise InputError(f"{path}: found {lacking}")
         for split, count in Counter(split for _, split in files).items():
             if count > 1:
-                raise InputError(f"{path}: more than one file for split {split!r}")
+                names = shorten([str(file) for file, other in files if other == split])
+                raise InputError(f"{path}: more than one file for split {split!r}: {names}")
+        if not files:
+            raise _no_file(path)
         return files
     if not path.parent.is_dir():
-        raise InputError(f"{path}: no such CSV file or folder, nor a folder {path.parent}")
-    siblings = [near.name for near in path.parent.iterdir() if near.suffix == ".csv" or near.is_dir()]
-    raise InputError(f"{path}: {unknown('CSV file or folder', path.name, siblings)}")
+        raise InputError(f"{path}: no such label file or folder, nor a folder {path.parent}")
+    siblings = [near.name for near in path.parent.iterdir() if near.suffix in FORMATS or near.is_dir()]
+    raise InputError(f"{path}: {unknown('label file or folder', path.name, siblings)}")
 
 
-class _Table:
-    """The rows of all files and what is wrong with them, gathered so that one run shows every problem."""
+def _split_files(path: Path, word: str) -> list[Path]:
+    if not path.is_dir():
+        files = [Path(str(path).replace("{split}", word))]
+    else:
+        stems = (path / word, *(path / word / stem for stem in STEMS))
+        files = [stem.with_name(stem.name + suffix) for stem in stems for suffix in FORMATS]
+    return [file for file in files if file.is_file()]
 
-    def __init__(self, image_column: str, check_images: bool) -> None:
-        self.image_column, self.check_images = image_column, check_images
-        self.label_columns: list[str] | None = None  # in the first file's order; [] where `labels` lists them
-        self.cells = array("b")
-        self.lists: list[str] = []
-        self.images: list[str] = []
-        self.splits: list[str] = []
-        self.groups: list[str] = []
-        self.seen: dict[str, str] = {}  # image: file and line
-        self.examples: dict[str, list[str]] = {}  # kind of problem: the first three
-        self.problems: Counter[str] = Counter()
 
-    def _problem(self, kind: str, example: str) -> None:
-        self.problems[kind] += 1
-        if self.problems[kind] <= 3:
-            self.examples.setdefault(kind, []).append(example)
-
-    def raise_problems(self, path: str | Path) -> None:
-        """Raises one error for all problems, with a line for each kind."""
-        lines = [
-            f"{count:,} {kind}: {'; '.join(self.examples[kind])}{'; ...' if count > 3 else ''}"
-            for kind, count in self.problems.items()
-        ]
-        if not lines and not self.images:
-            lines = ["it has a header, but no images"]
-        if lines:
-            raise InputError("\n  ".join([f"{path} cannot be used:", *lines]))
-
-    def read(self, file: Path, split: str) -> None:
-        """Appends the rows of a file; with ``split`` all of them belong to it."""
-        try:
-            with open(file, newline="", encoding="utf-8-sig") as stream:  # Excel starts its files with a BOM
-                reader = csv.reader(stream)
-                header = [name.strip() for name in next(reader, [])]
-                self._check_header(file, split, header)
-                self._read_rows(file, split, header, ((reader.line_num, row) for row in reader if row))
-        except UnicodeDecodeError as error:
-            raise InputError(f"{file} is not UTF-8 ({error.reason}): save it as CSV UTF-8") from None
-        except csv.Error as error:
-            raise InputError(f"{file} line {reader.line_num}: {error}") from None
-
-    def _check_header(self, file: Path, split: str, header: list[str]) -> None:
-        """Sets the label columns by the first file, and holds the others to them."""
-        if not header:
-            raise InputError(f"{file} is empty; its first line must name the columns")
-        twice = [name for name, count in Counter(header).items() if count > 1]
-        if twice:
-            raise InputError(f"{file}: more than one column named {', '.join(map(repr, twice))}")
-        if self.image_column not in header:
-            raise InputError(f"{file}: {unknown('column', self.image_column, header)} (read with commas)")
-        if "" in header:
-            raise InputError(
-                f"{file}: column {header.index('') + 1} has no name (an index column? leave it out)"
-            )
-        if split and "split" in header:
-            raise InputError(f"{file}: a column 'split' in the file of split {split!r}; leave it out")
-        columns = [name for name in header if name not in (self.image_column, "split", "group")]
-        if not columns:
-            raise InputError(
-                f"{file} has no labels: expected a column for each label, or one column 'labels'"
-            )
-        if "labels" in columns:
-            columns.remove("labels")
-            if columns:
-                raise InputError(f"{file}: the column 'labels' lists them all; take out {shorten(columns)}")
-        if self.label_columns is None:
-            self.label_columns = columns
-        elif odd := sorted(set(columns) ^ set(self.label_columns)):
-            raise InputError(f"{file}: label columns that are not in all of the files: {shorten(odd)}")
-
-    def _read_rows(
-        self, file: Path, split: str, header: list[str], rows: Iterator[tuple[int, list[str]]]
-    ) -> None:
-        at = {name: i for i, name in enumerate(header)}
-        label_at = {name: at[name] for name in self.label_columns or ()}
-        folder = str(file.parent)
-        for line, row in rows:
-            where = f"{file.name} line {line}"
-            if len(row) != len(header):
-                self._problem(f"row(s) without the header's {len(header)} columns", f"{where} has {len(row)}")
-                continue
-            written = row[at[self.image_column]].strip()
-            # A Path would cost ten times as much, which a million rows show.
-            image = os.path.normpath(os.path.join(folder, written))
-            if not written:
-                self._problem("row(s) without an image", where)
-            elif image in self.seen:
-                self._problem("image(s) listed again", f"{written} ({self.seen[image]} and {where})")
-            elif self.check_images and not os.path.isfile(image):
-                kind = f"image(s) not found, by paths relative to the CSV's folder {file.parent.absolute()}"
-                self._problem(kind, f"{written} ({where})")
-            self.seen.setdefault(image, where)
-            self.images.append(image)
-            if label_at:
-                self._append_cells(row, label_at, where)
-            else:
-                self.lists.append(row[at["labels"]])
-            word = split or (row[at["split"]].strip().lower() if "split" in at else "")
-            if word not in SPLIT_NAMES:
-                self._problem("split(s) other than train, val and test", f"{word!r} ({where})")
-            self.splits.append(SPLIT_NAMES.get(word, ""))
-            self.groups.append(row[at["group"]].strip() if "group" in at else "")
-
-    def _append_cells(self, row: list[str], label_at: dict[str, int], where: str) -> None:
-        try:
-            self.cells.extend([CELLS[row[i]] for i in label_at.values()])
-        except KeyError:  # The slow way, which forgives blanks and knows the column.
-            for name, i in label_at.items():
-                if row[i].strip() not in CELLS:
-                    kind = "cell(s) of label columns that are not 1, 0, -1 or empty"
-                    self._problem(kind, f"{row[i]!r} ({where}, column {name!r})")
-                self.cells.append(CELLS.get(row[i].strip(), -1))
-
-    def targets(self, separator: str | None) -> tuple[list[str], Int8[np.ndarray, "N L"]]:
-        """Label names and targets (N, L)."""
-        if self.label_columns:
-            cells = np.array(self.cells, dtype=np.int8)
-            return self.label_columns, cells.reshape(len(self.images), len(self.label_columns))
-        if separator is None:
-            separator = next((s for s in SEPARATORS if any(s in cell for cell in self.lists)), SEPARATORS[0])
-        listed = [[name for part in cell.split(separator) if (name := part.strip())] for cell in self.lists]
-        column = {name: i for i, name in enumerate(sorted({name for names in listed for name in names}))}
-        if not column:
-            raise InputError("the column 'labels' is empty in every row")
-        targets = np.zeros((len(listed), len(column)), dtype=np.int8)
-        for i, names in enumerate(listed):
-            targets[i, [column[name] for name in names]] = 1
-        return list(column), targets
+def _no_file(path: Path) -> InputError:
+    if not path.is_dir():
+        return InputError(f"{path}: found no train, val or test file")
+    message = (
+        f"{path}: found neither labels.csv nor train.csv, nor metadata.csv, nor train/labels.csv, nor one "
+    )
+    message += f"of the suffixes {', '.join(list(FORMATS)[1:])}"
+    folders = sorted(child for child in path.iterdir() if child.is_dir())
+    with_images = [
+        folder.name
+        for folder in folders
+        if any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir())
+    ]
+    if with_images:
+        message += (
+            f". Its folders {shorten(with_images, 3)} hold images, but a folder names one label at most, and images "
+            f"here may have several: write labels.csv with the columns image,labels and lines such as "
+            f"{with_images[0]}/1.jpg,dog|outdoors"
+        )
+    return InputError(message)
