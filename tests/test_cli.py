@@ -294,8 +294,12 @@ def test_graph_of_a_csv(table, tmp_path, capsys):
         == 0
     )
     text = capsys.readouterr().out
-    assert "threshold 0.5         6 edges, 0 labels without any  <- threshold" in text
+    assert "threshold 0.5         6 edges, 0 labels without any; 1 component, largest 3  <- threshold" in text
     assert "red -> green 0.50, 4 images" in text
+    assert "label graph: conditional (threshold 0.5, p 0.2, normalization mlgcn), 6 edges" in text
+    report = (tmp_path / "g" / "report.txt").read_text()
+    assert report.strip() in text
+    assert "headroom" not in report
     graph = zoo.load_graph(tmp_path / "g" / "label_graph.json")
     assert graph.label_names == ["red", "green", "blue"]
     assert graph.recipe["threshold"] == 0.5
@@ -306,8 +310,36 @@ def test_graph_of_a_csv(table, tmp_path, capsys):
 
 def test_graph_of_a_label_space(tmp_path, capsys):
     assert run("graph", "--labels", "voc2007", "--threshold=0.4") == 0
-    assert "threshold 0.4         6 edges, 13 labels without any  <- threshold" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "  6 edges, 13 labels without any; 1 component, largest 7  <- threshold\n" in text
+    assert "threshold 0.4 isolates 13 of 20 labels; 0.31 is the largest that leaves" in text
     assert zoo.load_graph(tmp_path / "runs" / "graph" / "voc2007" / "label_graph.json").num_nodes == 20
+
+
+def test_headroom_of_a_csv(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    lines = [
+        f"{i}.jpg,{kind == 0:d},{kind == 1:d},{kind == 2:d}"
+        for i, kind in enumerate(random.integers(0, 3, 400))
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,day,dusk,night", *lines]))
+    options = ["--headroom", "--embeddings=onehot", "--output", tmp_path / "g"]
+    assert run("graph", "--data", tmp_path / "labels.csv", *options) == 0
+    text = capsys.readouterr().out
+    assert "\n  exactly one of " in text
+    assert re.search(
+        r"\nheadroom: from all other labels alone, 3 labels of \d+ images .* mAP 1\.000,\n", text
+    )
+    assert re.search(r"\n +0\.50 +1\.000 +\+0\.500\n", text)
+    report = (tmp_path / "g" / "report.txt").read_text()
+    assert report.strip() in text
+
+
+def test_headroom_takes_annotations(capsys):
+    message = fails(capsys, "graph", "--labels", "voc2007", "--headroom")
+    assert message == (
+        "--headroom needs annotations, image by image, and voc2007 is shipped as counts: give --data"
+    )
 
 
 def test_brackets_in_names_are_no_markup(table, tmp_path, capsys):
@@ -607,7 +639,7 @@ def test_a_head_of_ones_own_in_list(own_file, capsys):
         ("graph --data a --labels b", "zoo graph needs one of --data"),
         ("graph --labels coco2041", "unknown label space 'coco2041'. Did you mean coco2014"),
         ("graph --data openmojo", "unknown data set 'openmojo'. Did you mean openmoji"),
-        ("graph --data nowhere/labels.csv", "nowhere/labels.csv: no such CSV file or folder"),
+        ("graph --data nowhere/labels.csv", "nowhere/labels.csv: no such label file or folder"),
         ("compare --models mlgnc-resnet18 --data {table}", "unknown head 'mlgnc'. Did you mean mlgcn"),
         ("compare --models linear-resnet81 --data {table}", "unknown backbone 'resnet81'. Did you mean resnet"),
         ("compare --models mlgcn-resnet18:conf=GCNConv --data {table}", "unknown option of head 'mlgcn' 'conf'"),
@@ -663,7 +695,10 @@ def test_a_config_that_is_no_text(tmp_path, capsys):
     ("change", "message"),
     [
         (("01.png", "one.png"), "1 image(s) not found, by paths relative to the CSV's folder"),
-        (("01.png", "00.png"), "1 image(s) listed again: 00.png (broken.csv line 2 and broken.csv line 3)"),
+        (
+            ("01.png", "00.png"),
+            "1 image(s) listed again with other labels: 00.png (broken.csv line 2 and broken.csv line 3)",
+        ),
         (("01.png,1,0,0", "01.png,yes,0,0"), "'yes' (broken.csv line 3, column 'red')"),
         (("red,green,blue", "red,red,blue"), "more than one column named 'red'"),
         (("image,", "file,"), "unknown column 'image'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -152,6 +154,65 @@ def test_many_labels_stay_sparse():
     np.testing.assert_array_equal(source[between][order][first], (np.arange(1500) + 750) % 1500)
 
 
+def slow_couplings(targets: np.ndarray, neighbors: int, pseudo_images: float) -> dict[tuple[int, int], float]:
+    """(source, target) -> weight, a label at a time, from dense matrices."""
+    num_images, num_labels = targets.shape
+    positive, known = (targets == 1).astype(float), (targets != -1).astype(float)
+    counts, images = positive.sum(0), known.sum(0)
+    checked = positive.T @ known
+    given = np.divide(positive.T @ positive, checked, out=np.zeros_like(checked), where=checked > 0)
+    joint = given * (counts / images)[:, None]
+    joint = (joint + joint.T) / 2
+    smoothed, together = (counts + 0.5) / (images + 1), positive.T @ positive
+    often = sorted(range(num_labels), key=lambda i: (-smoothed[i], i))[: couplings.FREQUENT]
+    found = {}
+    for i in range(num_labels):
+        distance = {}
+        for j in range(num_labels):
+            if j != i and (together[i, j] or (i in often and j in often)):
+                chance = smoothed[i] * smoothed[j]
+                spread = chance * (1 - smoothed[i]) * (1 - smoothed[j]) / (images[i] * images[j] / num_images)
+                distance[j] = abs(joint[i, j] - chance) / spread**0.5
+        heard = sorted(sorted(distance, key=lambda j: (-distance[j], j))[:neighbors])
+        around = [i, *heard]
+        frequency = (counts / images)[around]
+        covariance = joint[np.ix_(around, around)] - np.outer(frequency, frequency)
+        np.fill_diagonal(covariance, frequency * (1 - frequency))
+        if (targets == -1).any():
+            values, vectors = np.linalg.eigh(covariance)
+            covariance = vectors @ np.diag(values.clip(min=0)) @ vectors.T
+        inverse = np.linalg.inv(covariance + np.diag(pseudo_images * num_images / images[around] ** 2))
+        found |= {(j, i): -weight for j, weight in zip(heard, inverse[0, 1:], strict=True)}
+        found[i, i] = np.log((counts[i] + 0.5) / (images[i] - counts[i] + 0.5))
+    return found
+
+
+@pytest.mark.parametrize("dense", [0, 2048])
+@pytest.mark.parametrize("unknown", [0.0, 0.3])
+@pytest.mark.parametrize(("frequent", "neighbors", "block"), [(1024, 64, 2**20), (6, 4, 50), (0, 5, 2**20)])
+def test_couplings_equal_a_slow_loop(frequent, neighbors, block, unknown, dense, monkeypatch):
+    """In blocks of every size, with rare labels of few neighbours, one that never occurs, and unsorted counts."""
+    monkeypatch.setattr(couplings, "FREQUENT", frequent)
+    monkeypatch.setattr(couplings, "BLOCK", block)
+    monkeypatch.setattr(couplings, "DENSE", dense)
+    generator = np.random.default_rng(0)
+    targets = (generator.random((300, 25)) < np.linspace(0.01, 0.4, 25)).astype(np.int8)
+    targets[generator.random(targets.shape) < unknown] = -1
+    targets[:, 3] = np.minimum(targets[:, 3], 0)
+    targets[:, 18:] = targets[:, 11:18]  # equally far from chance: the first counts
+    counts = count_labels(targets, names(targets))
+    for array in (counts.cooccurrence.indices, counts.cooccurrence.data):  # each row backwards
+        for start, end in itertools.pairwise(counts.cooccurrence.indptr):
+            array[start:end] = array[start:end][::-1].copy()
+    counts.cooccurrence.has_sorted_indices = False
+    source, target, weight = coupling_edges(counts, neighbors=neighbors)
+    found = dict(zip(zip(source.tolist(), target.tolist(), strict=True), weight, strict=True))
+    expected = slow_couplings(targets, neighbors, 5.0)
+    assert found.keys() == expected.keys()
+    assert len(found) == len(weight)
+    assert found == pytest.approx(expected, abs=1e-7)
+
+
 # --- annotations that leave much open ------------------------------------------------------------------------
 
 
@@ -234,7 +295,8 @@ def test_as_a_label_graph(model):
     dense = torch.zeros(10, 10, dtype=torch.float64)
     dense[graph.edge_index[1], graph.edge_index[0]] = graph.edge_weight.double()
     np.testing.assert_allclose(dense, matrix(targets), rtol=1e-6)
-    assert graph.recipe == {"edges": "couplings", "embeddings": "one-hot", "num_images": 20_000}
+    options = {"neighbors": 64, "pseudo_images": 5.0}
+    assert graph.recipe == {"edges": "couplings", **options, "embeddings": "one-hot", "num_images": 20_000}
     other = label_graph(targets, names(targets), edges="couplings", embeddings="onehot", threshold=0.9, p=0.5)
     assert torch.equal(other.edge_weight, graph.edge_weight), "threshold and p play no part"
 

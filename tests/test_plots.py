@@ -1,15 +1,24 @@
+# ruff: noqa: F811 (fixtures are imported, and are arguments of the tests)
 from __future__ import annotations
 
 import sys
-import warnings
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from picture_checks import (
+    LONG,
+    ODD_NAMES,
+    _no_warnings,  # noqa: F401
+    drawn,  # noqa: F401
+    is_picture,
+    label_graph,
+    outside,
+    overlapping,
+    texts,
+)
 from PIL import Image
-from torch_geometric.data import Data
 
 from zoo import plots
 from zoo.lookup import InputError
@@ -24,98 +33,8 @@ from zoo.plots import (
     plot_per_label,
 )
 from zoo.plots.contact_sheet import VERDICTS
-from zoo.plots.graph_map import _divide, _points_along, _strongest_labels
 from zoo.plots.names import measure_names, place_names
 from zoo.plots.page import FORMATS, STYLE, fit, new_figure, ruler, wrap
-
-LONG = "mlgcn-tf_efficientnet_lite0:conv=GATv2Conv:graph=shuffled:widths=[1024,2048]:" + "x" * 120
-ODD_NAMES = [
-    "$5 bill$",
-    "_underscore",
-    "naïve café",
-    "Ωμέγα",
-    "кот",
-    "100 %",
-    "a\\b{c}",
-    "two\nlines",
-    LONG,
-    "x",
-]
-
-
-@pytest.fixture(autouse=True)
-def _no_warnings():
-    """A glyph that no font has, or a layout that does not fit, is a warning of matplotlib's."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", module=r"matplotlib|zoo\.plots")
-        warnings.filterwarnings("error", message=".*(Glyph|constrained_layout|tight_layout).*")
-        yield
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were written, to look at their texts."""
-    from matplotlib.figure import Figure
-
-    figures = []
-    save = Figure.savefig
-
-    def remember(self, *args, **kwargs):
-        save(self, *args, **kwargs)
-        figures.append(self)
-
-    monkeypatch.setattr(Figure, "savefig", remember)
-    return figures
-
-
-def texts(figure):
-    """Every visible text of a figure with its extent in pixels."""
-    from matplotlib.text import Text
-
-    renderer = figure.canvas.get_renderer()
-    found = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()]
-    return [(t.get_text(), t.get_window_extent(renderer)) for t in found]
-
-
-def overlapping(boxes, slack=0.5):
-    """Pairs of texts that share more than ``slack`` pixels in both directions."""
-    return [
-        (a, b)
-        for (a, p), (b, q) in combinations(boxes, 2)
-        if min(p.x1, q.x1) - max(p.x0, q.x0) > slack and min(p.y1, q.y1) - max(p.y0, q.y0) > slack
-    ]
-
-
-def outside(figure):
-    width, height = figure.get_size_inches() * figure.dpi
-    return [
-        t
-        for t, box in texts(figure)
-        if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1
-    ]
-
-
-def is_picture(path: Path, smallest: int = 100, largest: int = 6000) -> bool:
-    with Image.open(path) as image:
-        image.load()
-        assert image.format == "PNG"
-        assert len(set(image.convert("L").get_flattened_data())) > 5  # Not blank.
-        return all(smallest < side < largest for side in image.size)
-
-
-def label_graph(num_labels: int, degree: float, names=None, seed=0) -> Data:
-    """Edges by chance, ``degree`` to a label on average, and the self-loops."""
-    generator = np.random.default_rng(seed)
-    dense = generator.random((num_labels, num_labels))
-    dense[generator.random(dense.shape) >= degree / num_labels] = 0
-    np.fill_diagonal(dense, 1)
-    edges = np.stack(np.nonzero(dense))
-    return Data(
-        edge_index=torch.from_numpy(edges),
-        edge_weight=torch.from_numpy(dense[tuple(edges)]).float(),
-        label_names=names or [f"label {k} of many" for k in range(num_labels)],
-        num_nodes=num_labels,
-    )
 
 
 def rows(seeds: int = 3) -> list[dict]:
@@ -277,17 +196,6 @@ def test_names_stand_clear_of_lines_and_dots():
         assert (np.abs(centres[name] - points[dot]) >= np.array([0.5, 0.1])).any()
 
 
-def test_boxes_share_a_page_by_area():
-    areas = [9.0, 5.0, 5.0, 2.0, 1.0]
-    boxes = _divide(areas, (1.0, 2.0, 11.0, 7.0))
-    assert [w * h for _, _, w, h in boxes] == pytest.approx([77 * area / 22 for area in areas])
-    assert min(x for x, *_ in boxes) == 1
-    assert max(x + w for x, _, w, _ in boxes) == pytest.approx(12)
-    for (ax, ay, aw, ah), (bx, by, bw, bh) in combinations(boxes, 2):
-        assert min(ax + aw, bx + bw) - max(ax, bx) < 1e-9 or min(ay + ah, by + bh) - max(ay, by) < 1e-9
-    assert _divide([], (0.0, 0.0, 1.0, 1.0)) == []
-
-
 def test_points_fill_their_box():
     fitted = fit(np.array([[3.0, 7.0], [5.0, 7.0], [4.0, 7.0]]), (1.0, 1.0, 4.0, 2.0))
     np.testing.assert_allclose(fitted, [[1, 2], [5, 2], [3, 2]])
@@ -347,93 +255,6 @@ def test_comparison_names_what_is_wrong(tmp_path):
         plot_comparison([{"name": "x", "mean": 0, "values": []}], tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("num_labels", [20, 80])
-def test_label_graph_names_do_not_overlap(tmp_path, drawn, num_labels):
-    plot_label_graph(label_graph(num_labels, 3), tmp_path / "a.png", counts=torch.arange(num_labels))
-    found = texts(drawn[0])
-    assert sum(text.startswith("label ") for text, _ in found) == num_labels
-    assert not overlapping(found)
-    assert not outside(drawn[0])
-    assert is_picture(tmp_path / "a.png")
-
-
-def test_label_graph_draws_every_edge_from_source_to_target_but_no_loop(tmp_path, drawn):
-    from matplotlib.patches import Circle, FancyArrowPatch
-
-    graph = label_graph(6, 2)
-    plot_label_graph(graph, tmp_path / "a.png")
-    artists = drawn[0].axes[0].get_children()
-    centres = np.array([artist.center for artist in artists if isinstance(artist, Circle)])
-    arrows = [artist for artist in artists if isinstance(artist, FancyArrowPatch)]
-    found = {
-        tuple(
-            int(np.linalg.norm(centres - end, axis=1).argmin()) for end in arrow._posA_posB
-        ): arrow.get_linewidth()
-        for arrow in arrows
-    }
-    expected = {
-        (j, i): w
-        for (j, i), w in zip(graph.edge_index.T.tolist(), graph.edge_weight.tolist(), strict=True)
-        if i != j
-    }
-    assert found.keys() == expected.keys()
-    assert sorted(found, key=found.get) == sorted(expected, key=expected.get)  # Wider where stronger.
-    assert f"Label graph: 6 labels, {len(expected)} edges" in [text for text, _ in texts(drawn[0])]
-
-
-def test_label_graph_arrows_stay_clear_of_where_names_avoid_them():
-    from matplotlib.patches import FancyArrowPatch
-
-    ends = np.array([[[0.0, 0.0], [3.0, 4.0]]])
-    arrow = FancyArrowPatch(*ends[0], connectionstyle="arc3,rad=0.13", arrowstyle="-", shrinkA=0, shrinkB=0)
-    start, control, end = arrow.get_connectionstyle()(*ends[0], shrinkA=0, shrinkB=0).vertices
-    t = np.linspace(0, 1, 9)[:, None]
-    curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
-    distances = np.linalg.norm(curve[:, None] - _points_along(ends)[None], axis=-1).min(1)
-    assert distances.max() < 0.08
-
-
-def test_label_graph_keeps_the_strongest_labels_and_says_so(tmp_path, drawn):
-    graph = label_graph(150, 3)
-    dense = np.zeros((150, 150))
-    dense[tuple(graph.edge_index.numpy())] = graph.edge_weight.numpy()
-    np.fill_diagonal(dense, 0)
-    strongest = np.argsort(-(dense.sum(0) + dense.sum(1)), kind="stable")[:30]
-    labels, ends, weights = _strongest_labels(graph, 30)
-    assert labels.tolist() == sorted(strongest.tolist())
-    np.testing.assert_allclose(weights, [dense[labels[j], labels[i]] for j, i in ends])
-    assert len(weights) == (dense[np.ix_(labels, labels)] > 0).sum()
-    assert (np.diff(weights) <= 0).all()
-    plot_label_graph(graph, tmp_path / "a.png", max_labels=30)
-    written = [text for text, _ in texts(drawn[0])]
-    assert f"Label graph: the 30 most linked of 150 labels, {len(weights)} edges" in written
-    assert not overlapping(texts(drawn[0]))
-    plot_label_graph(label_graph(14, 14), tmp_path / "b.png")
-    assert any("14 labels, 168 strongest of 182 edges" in text for text, _ in texts(drawn[1]))
-
-
-def test_label_graph_of_little(tmp_path, drawn):
-    plot_label_graph(label_graph(1, 0), tmp_path / "one.png", counts=np.array([0]))
-    plot_label_graph(label_graph(len(ODD_NAMES), 0, ODD_NAMES), tmp_path / "unlinked.png")
-    plot_label_graph(label_graph(len(ODD_NAMES), 3, ODD_NAMES), tmp_path / "odd.png")
-    signed = label_graph(8, 2)
-    signed.edge_weight = torch.where(signed.edge_index[0] < 4, -signed.edge_weight, 0.0)
-    plot_label_graph(signed, tmp_path / "signed.png")
-    for figure in drawn:
-        assert not overlapping(texts(figure))
-        assert not outside(figure)
-    assert "Label graph: 1 label, 0 edges" in [text for text, _ in texts(drawn[0])]
-    names = [text for text, _ in texts(drawn[1])]
-    assert {"$5 bill$", "naïve café", "a\\b{c}"} <= set(names)
-
-
-def test_label_graph_names_what_is_wrong(tmp_path):
-    with pytest.raises(InputError, match="counts has 4 entries for 5 labels"):
-        plot_label_graph(label_graph(5, 1), tmp_path / "a.png", counts=np.arange(4))
-    with pytest.raises(InputError, match="max_labels must be 1 or more, got 0"):
-        plot_label_graph(label_graph(5, 1), tmp_path / "a.png", max_labels=0)
-
-
 @pytest.mark.parametrize("num_labels", [1, 2, 5, 6, 40])
 def test_embeddings_of_few_and_many_labels(tmp_path, drawn, num_labels):
     vectors = torch.randn(num_labels, 30, generator=torch.Generator().manual_seed(0))
@@ -457,6 +278,24 @@ def test_embeddings_put_similar_labels_together(tmp_path, drawn):
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
     nearest = np.argsort(distances, axis=1)[:, 1:6]
     assert (nearest // 8 == np.arange(24)[:, None] // 8).all()
+
+
+def test_embeddings_of_more_labels_than_the_exact_method_takes(tmp_path, drawn):
+    generator = np.random.default_rng(0)
+    vectors = np.repeat(
+        generator.normal(size=(53, 8)), 4, axis=0
+    )  # Four labels with one and the same vector.
+    names = [f"label {k}" for k in range(len(vectors))]
+    first = plot_embeddings(vectors, names, tmp_path / "a.png").read_bytes()
+    assert plot_embeddings(vectors, names, tmp_path / "b.png").read_bytes() == first
+    assert set(names) < {text for text, _ in texts(drawn[0])}
+    assert not overlapping(texts(drawn[0]))
+    assert not outside(drawn[0])
+    points = np.array([c.get_offsets()[0] for c in drawn[0].axes[0].collections])
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    np.fill_diagonal(distances, 9)
+    assert distances.min() > 0.1, "no dot hides another"
+    assert (distances.argmin(1) // 4 == np.arange(len(points)) // 4).mean() > 0.95
 
 
 @pytest.mark.parametrize("vectors", [np.zeros((9, 3)), np.arange(9.0)[:, None], np.ones((3, 1))])

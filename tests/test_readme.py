@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from small_heads import entry_class
 
-from zoo.cli import COMMANDS, _check_options, _parser
+from zoo.cli import COMMANDS, _check_options, _parser, _spell_out_flags
 from zoo.convs import CONVS
+from zoo.data import DATASETS
+from zoo.edges import EDGES
+from zoo.embeddings import EMBEDDINGS, GRAPH_EMBEDDINGS
 from zoo.heads import HEADS, uses_graph
 from zoo.heads.head import Head
 from zoo.losses import LOSSES
@@ -45,13 +48,27 @@ def test_command_lines_parse(line):
     name, *rest = shlex.split(line)
     parser = _parser(name, COMMANDS[name])
     _check_options(name, parser, rest)
-    parser.parse_args(rest)
+    parser.parse_args(_spell_out_flags(name, parser, rest))
 
 
 @pytest.mark.parametrize(("title", "entries"), [("Heads", HEADS), ("Losses", LOSSES)])
 def test_every_entry_stands_in_its_table_once(title, entries):
     section = README.partition(f"## {title}\n")[2].partition("\n## ")[0]
     assert sorted(re.findall(r"^\| `([\w-]+)` \|", section, flags=re.MULTILINE)) == sorted(entries)
+
+
+def test_every_data_set_stands_in_its_table_once():
+    section = README.partition("## Data sets\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
+    assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(DATASETS)
+
+
+@pytest.mark.parametrize(
+    "names", [EDGES, EMBEDDINGS, GRAPH_EMBEDDINGS], ids=["edges", "vectors", "vectors of graphs"]
+)
+def test_kinds_of_edges_and_vectors_are_named(names):
+    section = README.partition("## Label graphs\n")[2].partition("\n## ")[0]
+    assert {name for name in names if not re.search(rf"`{name}\b", section)} == set()
 
 
 def test_sources_of_heads_and_losses_are_those_of_their_docstrings():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.data import open_dataset
     from zoo.graph import label_graph
     from zoo.graph_files import load_graph, save_graph
+    from zoo.graph_transforms import transform_graph
     from zoo.heads import list_heads
     from zoo.label_spaces import label_counts, label_space, list_label_spaces
     from zoo.lookup import InputError
@@ -44,6 +45,7 @@ _HOME = {
     "load_published": "published_weights",
     "open_dataset": "data",
     "save_graph": "graph_files",
+    "transform_graph": "graph_transforms",
 }
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "load_published",
     "open_dataset",
     "save_graph",
+    "transform_graph",
 ]
 
 

@@ -26,7 +26,7 @@ def compare(
     """Compare models on one data set: table, report, plots. A second call goes on where the first stopped.
 
     Args:
-        data: a data set by name (openmoji), a CSV file, or a folder with labels.csv.
+        data: a data set by name (openmoji, coco2014:root=...), a label file, or a folder with one.
         models: names such as mlgcn-resnet18,linear-resnet18:pooling=max; options follow a colon.
         controls: add baselines and controls to models that use a label graph.
         pretrained: the backbones' weights: true (timm's), false, or a file.
@@ -117,54 +117,77 @@ def graph(
     threshold: float = 0.1,
     p: float = 0.2,
     normalization: str = "mlgcn",
+    knowledge: str | None = None,
     embeddings: str = "glove",
     unknown_words: str = "error",
+    headroom: bool = False,
     output: str | None = None,
 ) -> None:
-    """Show the label graph of annotations: edges at several thresholds, the strongest, the removed.
+    """Show the label graph of annotations, which labels exclude or imply each other, and what may go wrong.
 
     Args:
-        data: a data set by name, a CSV file or a folder; its training split is counted.
+        data: a data set by name, a label file or a folder; its training split is counted.
         labels: a shipped label space instead, such as coco2014.
-        edges: conditional, or couplings, which the head coupled takes; of these threshold and p decide nothing.
-        threshold: tau: an edge needs P(label | given label) of at least this.
+        edges: conditional, topk, significant, ppmi, signed, or couplings, which the head coupled takes; options follow
+            a colon: topk:k=5.
+        threshold: tau: a conditional edge needs P(label | given label) of at least this.
         p: share of a label's features that comes from its neighbours.
         normalization: mlgcn, sym, row or none.
-        embeddings: glove, onehot, random, or a file of word vectors.
+        knowledge: a CSV or TSV file with the columns source, target, weight: edges to add to the counted ones.
+        embeddings: glove, minilm, spectral, asge, onehot, random, or a file of word vectors.
         unknown_words: what to do with labels that have no vector: error, or a fallback.
-        output: folder for label_graph.json and label_graph.png; runs/graph/<name> unless given.
+        headroom: estimate what a model could gain at most from knowing the other labels; takes seconds, no photos.
+        output: folder for report.txt, label_graph.json and the pictures; runs/graph/<name> unless given.
     """
-    from zoo.counts import describe_counts
     from zoo.data import open_dataset
     from zoo.graph import label_graph
     from zoo.graph_files import save_graph
+    from zoo.graph_report import describe_graph, describe_vectors, graph_report
+    from zoo.headroom import estimate_headroom
     from zoo.label_spaces import label_counts
-    from zoo.plots import plot_label_graph
+    from zoo.plots.graph_pictures import write_graph_pictures
 
     if (data is None) == (labels is None):
         raise InputError(
             "zoo graph needs one of --data (your annotations) and --labels (a shipped label space)"
         )
+    annotations = None  # of a shipped label space there are counts alone
+    hierarchy: tuple[tuple[str, str], ...] = ()
     if labels is not None:
         name, counts = labels, label_counts(labels)
+        if headroom:
+            raise InputError(
+                f"--headroom needs annotations, image by image, and {labels} is shipped as counts: give --data"
+            )
     else:
         dataset = open_dataset(data, check_images=False)  # type: ignore[arg-type]
-        name, train = dataset.name, dataset.split("train")
-        counts = train.label_counts()
-    print(describe_counts(counts, threshold))
+        print(dataset.describe())
+        name, train, hierarchy = dataset.name, dataset.split("train"), dataset.hierarchy
+        counts, annotations = train.label_counts(), train.annotations.treated(train.difficult.counts)
+    tau = threshold if edges.partition(":")[0] == "conditional" else None
+    report = graph_report(counts, tau, annotations, hierarchy)
+    print(report)
+    if headroom:
+        gain = f"headroom: {estimate_headroom(annotations)}"  # type: ignore[arg-type]
+        print(gain)
+        report += f"\n{gain}"
     result = label_graph(
         counts,
         edges=edges,
         threshold=threshold,
         p=p,
         normalization=normalization,
+        knowledge=knowledge,
         embeddings=embeddings,
         unknown_words=unknown_words,
     )
     folder = Path(output or f"runs/graph/{name}")
     saved = save_graph(result, folder / "label_graph.json")
-    picture = plot_label_graph(result, folder / "label_graph.png", counts=counts.counts)
-    print(f"Label vectors: {result.recipe['embeddings']}\nGraph: {saved}   Picture: {picture}")
+    kind = describe_graph(result)
+    (folder / "report.txt").write_text(f"{report}\n{kind}\n", encoding="utf-8")
+    print(f"{kind}\n{describe_vectors(result)}\nGraph: {saved}")
+    for line in write_graph_pictures(result, counts, folder):
+        print(line)
 
 
 def train(
@@ -175,6 +198,7 @@ def train(
     img_size: int | None = None,
     freeze_backbone: bool = False,
     graph: str | None = None,
+    edges: str | None = None,
     threshold: float = 0.1,
     p: float = 0.2,
     embeddings: str = "glove",
@@ -187,16 +211,17 @@ def train(
 
     Args:
         model: such as mlgcn-resnet18, or with options mlgcn-resnet18:conv=GATConv:pooling=avg.
-        data: a data set by name, a CSV file or a folder.
+        data: a data set by name, a label file or a folder.
         output: folder of the run; runs/train/<data>/<model> unless given.
         pretrained: the backbone's weights: true (timm's), false, or a file.
         img_size: for backbones of a fixed input size.
         freeze_backbone: compute its features once and train the head alone.
         graph: a label graph that zoo graph saved, counted from other annotations, say; without it, one is counted
             from the training split.
+        edges: kind of the label graph that is counted, such as topk:k=5; the one that the head wants unless given.
         threshold: tau of the label graph that is counted.
         p: share of a label's features that comes from its neighbours.
-        embeddings: glove, onehot, random, or a file of word vectors.
+        embeddings: glove, minilm, spectral, asge, onehot, random, or a file of word vectors.
         unknown_words: what to do with labels that have no vector: error, or a fallback.
         resume: go on from the last checkpoint in the output folder.
         workers: processes that read images.
@@ -218,14 +243,16 @@ def train(
     print(dataset.describe())
     labels = unlinked_labels(dataset.label_names)
     head = entry.model.partition("-")[0]
+    if (graph or edges) and not uses_graph(head):
+        raise InputError(f"head {head!r} uses no label graph, so that {graph or edges} would be left out")
     if graph is not None:
-        if not uses_graph(head):
-            raise InputError(f"head {head!r} uses no label graph, so that {graph} would be left out")
+        if edges is not None:
+            raise InputError(f"{graph} has edges already: give one of --graph and --edges")
         labels = load_graph(graph)
     elif uses_graph(head):
         labels = label_graph(
             dataset.split("train").label_counts(),
-            edges=graph_edges(head),
+            edges=edges or graph_edges(head),
             threshold=threshold,
             p=p,
             embeddings=embeddings,
@@ -263,7 +290,7 @@ def evaluate(
     """Test a saved model on a data set.
 
     Args:
-        data: a data set by name, a CSV file or a folder, with the model's labels in any order.
+        data: a data set by name, a label file or a folder, with the model's labels in any order.
         model: folder of a saved model.
         split: train, val, test or all.
         threshold: scores at or above it are predictions.
@@ -343,7 +370,8 @@ def convert(
 
     Args:
         checkpoint: a file of ML-GCN's code or of LearnOpenCV's tutorial, such as coco_checkpoint.pth.tar.
-        labels: its labels in its order: coco2014, voc2007, or all names, as [cat,dog].
+        labels: its labels in its order: coco2014, coco2014:label_order=category_id, voc2007, or all their names,
+            as [cat,dog].
         layout: ml-gcn or learnopencv; recognised unless given.
         backbone: timm name of another ResNet than the layout's own.
         embeddings: the label vectors that it was trained with: glove, or a file of word vectors.

@@ -63,7 +63,7 @@ def compare(
     """Compares models on one data set and writes a report. A second call goes on where the first one stopped.
 
     Args:
-        data: a data set by name, a CSV file or folder, or a data set object.
+        data: a data set by name, a label file or folder, or a data set object.
         models: entries such as ``mlgcn-resnet18`` or ``mlgcn-resnet18:conv=GATConv``, as a list or separated
             by commas; by default :func:`zoo.entry.default_entries`.
         controls: whether baselines and controls are added to models that use a label graph.

@@ -1,13 +1,14 @@
 """Co-occurrence counts: how often labels occur, and occur together.
 
-targets (N,L) or label lists --one sparse product--> counts (L,), co-occurrence (L,L)
+targets (N,L) or label lists --pairs--> counts (L,), co-occurrence (L,L)
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
@@ -16,12 +17,14 @@ import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
-from zoo.annotations import NEGATIVE, POSITIVE, UNKNOWN, Annotations
+from zoo.annotations import DIFFICULT, NEGATIVE, POSITIVE, UNKNOWN, Annotations
 from zoo.lookup import InputError, unknown
+from zoo.pair_counts import count_pairs, count_pairs_with
+from zoo.progress import watched
 
 Targets: TypeAlias = Annotations | Tensor | np.ndarray | sp.sparray | sp.spmatrix | Iterable[Iterable[str]]
 
-BLOCK = 65_536  # images that one sparse product takes: what bounds the memory of a stream
+BLOCK = 65_536  # images of a stream that are read at once
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class LabelCounts:
     Attributes:
         label_names: the L labels, in the order of every other array.
         counts: (L,) number of images that have the label.
-        cooccurrence: (L, L) symmetric, number of images that have both; the diagonal is zero.
+        cooccurrence: (L, L) symmetric, number of images that have both; the diagonal is zero, and zeros are not stored.
         num_images: N.
         known: (L,) number of images in which each label is known to be there or not; ``None``: all of them.
         checked: (L, L) number of images that have the row's label and in which the column's is known, at least
@@ -50,11 +53,13 @@ class LabelCounts:
 
         Images in which j is unknown do not count. A label that never occurs has an empty row, not NaN.
         """
-        pairs = self.cooccurrence.tocoo()
-        images = self.counts[pairs.row].astype(np.float64)
-        if self.checked is not None:
-            images = _at(self.checked, pairs.row, pairs.col).astype(np.float64)
-        return sp.csr_array((pairs.data / images, (pairs.row, pairs.col)), shape=pairs.shape)
+        probability = self.cooccurrence.astype(np.float64)
+        if self.checked is None:
+            images = np.repeat(self.counts, np.diff(probability.indptr))
+        else:
+            images = _at(self.checked, *probability.tocoo().coords)
+        probability.data /= images
+        return probability
 
     def p_row_given_column(self) -> sp.csr_array:
         """(L, L) with P[i, j] = P(i | j), the transpose of :meth:`p_column_given_row`."""
@@ -70,11 +75,12 @@ class LabelPair(NamedTuple):
     images: int
 
     def __str__(self) -> str:
-        return f"{self.given} -> {self.label} {self.probability:.2f}, {self.images} images"
+        plural = "" if self.images == 1 else "s"
+        return f"{self.given} -> {self.label} {self.probability:.2f}, {self.images:,} image{plural}"
 
 
 def count_labels(targets: Targets | LabelCounts, label_names: Sequence[str] | None = None) -> LabelCounts:
-    """Counts labels and pairs of labels with one sparse product.
+    """Counts labels and pairs of labels. The memory it takes goes by the pairs that occur, not by L^2.
 
     Args:
         targets: multi-hot (N, L), dense (tensor, array) or scipy sparse, of {1 positive, 0 negative,
@@ -92,80 +98,39 @@ def count_labels(targets: Targets | LabelCounts, label_names: Sequence[str] | No
         return targets
     if isinstance(targets, Tensor | np.ndarray) or sp.issparse(targets):
         targets = Annotations(_sparse_targets(targets))
-    if isinstance(targets, Annotations):
-        names = check_names(() if label_names is None else label_names, targets.shape[1])
-        blocks: Iterable[Annotations] = targets.treated("ignored").blocks(BLOCK)
-        absent = targets.absent
-    else:
-        names, blocks = _label_list_blocks(targets, label_names)
-        absent = 0
-
-    num_images = 0
-    unsure = np.zeros(len(names), dtype=np.int64)
-    total = sp.csr_array((len(names), len(names)), dtype=np.int64)
-    # Of the labels beside a positive one, what is stored apart from the rule: the known ones, or the unknown.
-    apart = total.copy()
-    for block in blocks:
-        positive = block.where(POSITIVE).astype(np.int64)
-        other = block.where(NEGATIVE if absent else UNKNOWN).astype(np.int64)
-        num_images += len(block)
-        unsure = len(block) - block.known() + np.pad(unsure, (0, block.shape[1] - len(unsure)))
-        total = _grow(total, block.shape[1]) + positive.T @ positive
-        apart = _grow(apart, block.shape[1]) + positive.T @ other
-    if label_names is None and not isinstance(
-        targets, Annotations
-    ):  # names were met in the order of the stream
-        order = np.argsort(np.array(check_names(names, len(names)), dtype=object))
-        names = [names[i] for i in order]
-        total = total[order][:, order]  # and nothing is unknown
-    counts = total.diagonal()
-    cooccurrence = sp.csr_array(total - sp.diags_array(counts, dtype=np.int64))
-    cooccurrence.eliminate_zeros()  # the product's diagonal holds the counts: they are no pairs
-    if not unsure.any():
-        return LabelCounts(tuple(names), counts, cooccurrence, num_images)
-    if absent:
-        checked = sp.csr_array(cooccurrence + apart)
-    else:
-        pairs = cooccurrence.tocoo()
-        seen = counts[pairs.row] - _at(apart, pairs.row, pairs.col)
-        checked = sp.csr_array((seen, (pairs.row, pairs.col)), shape=pairs.shape)
-    return LabelCounts(tuple(names), counts, cooccurrence, num_images, num_images - unsure, checked)
+    if not isinstance(targets, Annotations):
+        return _count_lists(targets, label_names)
+    return _count(targets, check_names(() if label_names is None else label_names, targets.shape[1]))
 
 
-def label_pairs(counts: LabelCounts, *, at_least: float = 0.0, below: float = math.inf) -> list[LabelPair]:
+def label_pairs(
+    counts: LabelCounts, *, at_least: float = 0.0, below: float = math.inf, limit: int | None = None
+) -> list[LabelPair]:
     """Pairs of labels with ``at_least <= P(label | given) < below``, most probable first.
 
     ``label_pairs(counts, below=0.1)`` lists what a threshold of 0.1 removes: chance pairs, mostly.
+
+    Args:
+        counts: of the annotations.
+        at_least: the lowest probability.
+        below: what all probabilities are below.
+        limit: how many pairs, of thousands of labels' millions; ``None``: all.
     """
     probability = counts.p_column_given_row().tocoo()
     keep = (probability.data >= at_least) & (probability.data < below)
+    if limit is not None and limit < keep.sum():  # spares millions the sorting
+        values = probability.data[keep]
+        keep &= probability.data >= np.partition(values, -limit)[-limit] if limit else False
     rows, columns, values = probability.row[keep], probability.col[keep], probability.data[keep]
     images = _at(counts.cooccurrence, rows, columns)
     name = counts.label_names
-    pairs = [
+    place = np.empty(len(name), dtype=np.int64)
+    place[sorted(range(len(name)), key=name.__getitem__)] = np.arange(len(name))
+    order = np.lexsort((place[columns], place[rows], -images, -values))[:limit]
+    return [
         LabelPair(name[i], name[j], float(v), int(n))
-        for i, j, v, n in zip(rows, columns, values, images, strict=True)
+        for i, j, v, n in zip(rows[order], columns[order], values[order], images[order], strict=True)
     ]
-    return sorted(pairs, key=lambda pair: (-pair.probability, -pair.images, pair.given, pair.label))
-
-
-def describe_counts(counts: LabelCounts, threshold: float) -> str:
-    """Lines to print: labels, edges at several thresholds, the strongest edges, those the threshold removes."""
-    names, num_labels = counts.label_names, len(counts.label_names)
-    rarest = sorted(zip(counts.counts.tolist(), names, strict=True))[:5]
-    lines = [
-        f"{num_labels:,} labels on {counts.num_images:,} images; "
-        f"rarest: {', '.join(f'{name} {count:,}' for count, name in rarest)}"
-    ]
-    for tau in sorted({0.05, 0.1, 0.2, 0.3, 0.4, 0.5, threshold}):
-        pairs = label_pairs(counts, at_least=tau)
-        alone = num_labels - len({pair.given for pair in pairs} | {pair.label for pair in pairs})
-        mark = "  <- threshold" if tau == threshold else ""
-        lines.append(f"threshold {tau:<5g} {len(pairs):>7,} edges, {alone:,} labels without any{mark}")
-    kept, removed = label_pairs(counts, at_least=threshold), label_pairs(counts, below=threshold)
-    for title, pairs in (("strongest edges", kept), ("strongest that the threshold removes", removed)):
-        lines += [f"{title}:", *(f"  {pair}" for pair in pairs[:8])]
-    return "\n".join(lines)
 
 
 def check_names(label_names: Iterable[object], num_labels: int) -> list[str]:
@@ -208,10 +173,51 @@ def _sparse_targets(targets: Any) -> sp.csr_array:
     return matrix
 
 
+def _count(annotations: Annotations, names: list[str]) -> LabelCounts:
+    plain = (annotations.stored.data == POSITIVE).all()  # then a copy is spared
+    positive = annotations.stored if plain else annotations.where(POSITIVE)
+    counts = np.bincount(positive.indices, minlength=len(names))
+    cooccurrence = _both_ways(count_pairs(positive, show=True))
+    all_known = plain and not annotations.absent
+    known = np.full(len(names), len(annotations)) if all_known else annotations.known()
+    if (known == len(annotations)).all():
+        return LabelCounts(tuple(names), counts, cooccurrence, len(annotations))
+    # Of the labels beside a positive one, what is stored apart from the rule: the negative ones, or the unknown.
+    apart = annotations.where(NEGATIVE) if annotations.absent else annotations.where(UNKNOWN, DIFFICULT)
+    beside = count_pairs_with(positive, apart, within=cooccurrence, show=True)
+    if annotations.absent:
+        checked = cooccurrence + beside
+    else:
+        ends = cooccurrence.indptr
+        images = np.repeat(counts, np.diff(ends))
+        checked = sp.csr_array((images, cooccurrence.indices, ends), shape=cooccurrence.shape) - beside
+    return LabelCounts(tuple(names), counts, cooccurrence, len(annotations), known, sp.csr_array(checked))
+
+
+def _count_lists(lists: Iterable[Iterable[str]], label_names: Sequence[str] | None) -> LabelCounts:
+    names, blocks = _label_list_blocks(lists, label_names)
+    num_images, counts = 0, np.zeros(len(names), dtype=np.int64)
+    sums = [sp.csr_array((len(names), len(names)), dtype=np.int64)]
+    num_blocks = math.ceil(len(lists) / BLOCK) if isinstance(lists, Sized) else None
+    for block in watched(blocks, "counting labels", num_blocks):
+        num_images += block.shape[0]
+        counts = block.sum(0, dtype=np.int64) + np.pad(counts, (0, len(names) - len(counts)))
+        sums.append(count_pairs(block))
+        # Only sums of like size are added: else every block would cost as much as all pairs before it.
+        while len(sums) > 1 and sums[-2].nnz <= 2 * sums[-1].nnz:
+            sums.append(_add(sums.pop(), sums.pop()))
+    cooccurrence = _both_ways(functools.reduce(_add, reversed(sums)))
+    if label_names is None:  # names were met in the order of the stream
+        order = np.argsort(np.array(check_names(names, len(names)), dtype=object))
+        names, counts = [names[i] for i in order], counts[order]
+        cooccurrence = cooccurrence[order][:, order].sorted_indices()
+    return LabelCounts(tuple(names), counts, cooccurrence, num_images)
+
+
 def _label_list_blocks(
     lists: Iterable[Iterable[str]], label_names: Sequence[str] | None
-) -> tuple[list[str], Iterable[Annotations]]:
-    """Label lists as blocks of sparse targets. Without names, the list of names grows as blocks are read."""
+) -> tuple[list[str], Iterator[sp.csr_array]]:
+    """Label lists as blocks of multi-hot rows. Without names, the list of names grows as blocks are read."""
     names = check_names(label_names, len(label_names)) if label_names is not None else []
     index = {name: i for i, name in enumerate(names)}
 
@@ -227,7 +233,7 @@ def _label_list_blocks(
             names.append(label)
         return index[label]
 
-    def blocks() -> Iterable[Annotations]:
+    def blocks() -> Iterator[sp.csr_array]:
         images = iter(lists)
         while block := list(islice(images, BLOCK)):
             columns: list[int] = []
@@ -239,7 +245,7 @@ def _label_list_blocks(
                 ends.append(len(columns))
             shape = (len(block), len(names))
             ones = np.ones(len(columns), dtype=np.int8)
-            yield Annotations(sp.csr_array((ones, columns, ends), shape=shape))
+            yield sp.csr_array((ones, columns, ends), shape=shape)
 
     return names, blocks()
 
@@ -250,8 +256,14 @@ def _at(matrix: sp.csr_array, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
     return np.asarray(matrix[rows, columns]).ravel() if len(rows) else np.empty(0, dtype=matrix.dtype)
 
 
-def _grow(matrix: sp.csr_array, num_labels: int) -> sp.csr_array:
-    if matrix.shape[0] < num_labels:
-        matrix = matrix.copy()
-        matrix.resize((num_labels, num_labels))
-    return matrix
+def _both_ways(pairs: sp.csr_array) -> sp.csr_array:
+    """Pairs that were counted in one order or the other, as a symmetric matrix."""
+    return sp.csr_array(pairs + pairs.T)
+
+
+def _add(first: sp.csr_array, second: sp.csr_array) -> sp.csr_array:
+    """The sum, also where more labels had been met when the one was counted."""
+    size = max(first.shape, second.shape)
+    for matrix in (first, second):
+        matrix.resize(size)
+    return first + second

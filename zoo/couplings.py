@@ -13,15 +13,18 @@ regression stays small however many labels there are.
 
 from __future__ import annotations
 
-import itertools
+import math
 
 import numpy as np
 import scipy.sparse as sp
 
 from zoo.counts import LabelCounts
+from zoo.progress import watched
 
 # Labels whose pairs are candidates even if they never occur together, which tells something too.
 FREQUENT = 1024
+BLOCK = 2**20  # entries of the covariances that are inverted at once
+DENSE = 2048  # labels whose (L, L) is a small matter
 
 
 def coupling_edges(
@@ -38,30 +41,30 @@ def coupling_edges(
         source (M,), target (M,), weight (M,). A self-loop's weight is the label's own log-odds ``h_i`` when
         nothing is known of the others.
     """
-    num_labels, known = len(counts.label_names), _known_images(counts)
+    known = _known_images(counts)
     frequency = counts.counts / known
-    # Both ways of P(i, j) agree but where labels are unknown.
-    joint = sp.csr_array(counts.p_column_given_row().multiply(frequency[:, None]))
-    joint = sp.csr_array((joint + joint.T) / 2)
+    joint = counts.p_column_given_row()
+    joint.data *= np.repeat(frequency, np.diff(joint.indptr))
+    if counts.checked is not None:  # else both ways of P(i, j) agree
+        joint = sp.csr_array((joint + joint.T) / 2)
     # Two labels that are each known in a share c of the images are known together in c^2 of them.
     ridge = pseudo_images * max(counts.num_images, 1) / known**2
     sources, targets, weights = [], [], []
-    for label, heard in enumerate(_strongest(joint, counts, known, neighbors)):
-        if not len(heard):
-            continue
-        around = np.concatenate([[label], heard])
-        covariance = joint[around][:, around].toarray() - np.outer(frequency[around], frequency[around])
-        np.fill_diagonal(covariance, frequency[around] * (1 - frequency[around]))
+    neighborhoods = _neighborhoods(joint, counts, known, neighbors)
+    for around in watched(neighborhoods, "couplings of labels"):
+        covariance = _submatrices(joint, around) - frequency[around, None] * frequency[around][:, None]
+        diagonal = np.arange(around.shape[1])
+        covariance[:, diagonal, diagonal] = frequency[around] * (1 - frequency[around])
         if counts.checked is not None:  # then each pair has images of its own, and they need not fit together
             values, vectors = np.linalg.eigh(covariance)
-            covariance = vectors * values.clip(min=0) @ vectors.T
-        covariance += np.diag(ridge[around])
-        slopes = np.linalg.solve(covariance[1:, 1:], covariance[1:, 0])
-        unexplained = covariance[0, 0] - slopes @ covariance[1:, 0]
-        sources.append(heard)
-        targets.append(np.full(len(heard), label))
-        weights.append(slopes / unexplained)
-    loops = np.arange(num_labels)
+            covariance = vectors * values.clip(min=0)[:, None] @ vectors.transpose(0, 2, 1)
+        covariance[:, diagonal, diagonal] += ridge[around]
+        slopes = np.linalg.solve(covariance[:, 1:, 1:], covariance[:, 1:, :1])
+        unexplained = covariance[:, :1, :1] - covariance[:, :1, 1:] @ slopes
+        sources.append(around[:, 1:].ravel())
+        targets.append(np.repeat(around[:, 0], around.shape[1] - 1))
+        weights.append((slopes / unexplained).ravel())
+    loops = np.arange(len(known))
     log_odds = np.log((counts.counts + 0.5) / (known - counts.counts + 0.5))
     return (
         np.concatenate([*sources, loops]),
@@ -76,28 +79,58 @@ def _known_images(counts: LabelCounts) -> np.ndarray:
     return np.broadcast_to(np.maximum(known, np.maximum(counts.counts, 1)), counts.counts.shape).astype(float)
 
 
+def _neighborhoods(
+    joint: sp.csr_array, counts: LabelCounts, known: np.ndarray, neighbors: int
+) -> list[np.ndarray]:
+    """Blocks of labels that hear equally many, n: (B, n + 1), each label before those that it hears."""
+    heard = _strongest(joint, counts, known, neighbors)
+    sizes = np.array([len(labels) for labels in heard])
+    blocks = []
+    for size in np.unique(sizes[sizes > 0]):
+        labels = np.flatnonzero(sizes == size)
+        for block in np.array_split(labels, math.ceil(len(labels) * (size + 1) ** 2 / BLOCK)):
+            blocks.append(np.column_stack([block, np.stack([heard[label] for label in block])]))
+    return blocks
+
+
 def _strongest(
     joint: sp.csr_array, counts: LabelCounts, known: np.ndarray, neighbors: int
 ) -> list[np.ndarray]:
     """For each label the labels whose co-occurrence with it is farthest from chance, in standard deviations."""
-    num_labels = len(known)
     frequency = (counts.counts + 0.5) / (known + 1)
-    pairs = joint.tocoo()
     frequent = np.argsort(-frequency, kind="stable")[:FREQUENT]
-    rows = np.concatenate([pairs.row, np.repeat(frequent, len(frequent))])
-    columns = np.concatenate([pairs.col, np.tile(frequent, len(frequent))])
-    pair, first = np.unique(rows.astype(np.int64) * num_labels + columns, return_index=True)
-    together = np.concatenate([pairs.data, np.zeros(len(frequent) ** 2)])[first]
-    rows, columns = np.divmod(pair, num_labels)
-    by_chance = frequency[rows] * frequency[columns]
-    images = known[rows] * known[columns] / max(counts.num_images, 1)
-    spread = np.sqrt(by_chance * (1 - frequency[rows]) * (1 - frequency[columns]) / images)
-    surprise = np.where(rows == columns, -np.inf, np.abs(together - by_chance) / spread)
-    order = np.lexsort((-surprise, rows))
-    rows, columns, surprise = rows[order], columns[order], surprise[order]
-    starts = np.searchsorted(rows, np.arange(num_labels + 1))
+    is_frequent = np.isin(np.arange(len(known)), frequent)
     chosen = []
-    for start, end in itertools.pairwise(starts):
-        end = min(end, start + neighbors)
-        chosen.append(np.sort(columns[start:end][np.isfinite(surprise[start:end])]))
+    for label in watched(range(len(known)), "neighbours of labels"):
+        stored = slice(*joint.indptr[label : label + 2])
+        others, together = joint.indices[stored], joint.data[stored]
+        if is_frequent[label]:
+            row, candidate = np.zeros(len(known)), is_frequent.copy()
+            row[others], candidate[others], candidate[label] = together, True, False
+            others = np.flatnonzero(candidate)
+            together = row[others]
+        by_chance = frequency[label] * frequency[others]
+        images = known[label] * known[others] / max(counts.num_images, 1)
+        spread = np.sqrt(by_chance * (1 - frequency[label]) * (1 - frequency[others]) / images)
+        surprise = np.abs(together - by_chance) / spread
+        chosen.append(np.sort(others[np.argsort(-surprise, kind="stable")[:neighbors]]))
     return chosen
+
+
+def _submatrices(matrix: sp.csr_array, around: np.ndarray) -> np.ndarray:
+    """(B, n, n) what stands between the labels of each row of ``around`` (B, n).
+
+    Looking up the n^2 entries one by one costs several times as much as going through the n rows.
+    """
+    if matrix.shape[0] <= DENSE:
+        return matrix.toarray()[around[:, :, None], around[:, None]]
+    dense = np.zeros((*around.shape, around.shape[1]))
+    place = np.full(matrix.shape[1], -1)
+    for labels, submatrix in zip(around, dense, strict=True):
+        rows = matrix[labels]
+        place[labels] = np.arange(len(labels))
+        column = place[rows.indices]
+        kept = np.flatnonzero(column >= 0)
+        submatrix[np.searchsorted(rows.indptr, kept, side="right") - 1, column[kept]] = rows.data[kept]
+        place[labels] = -1
+    return dense

@@ -1,10 +1,10 @@
 """The label graph: co-occurrence counts -> conditional probabilities -> PyG ``Data``.
 
-    counts (L,), co-occurrence (L,L) --edges, threshold, p, normalization--> edge_index (2,M), edge_weight (M,)
-    label names (L) -----------------embeddings---------------------> x (L,E), or from the edges (asge)
+    counts (L,), co-occurrence (L,L) --a kind of edges--> pairs --p, normalization--> edge_index (2,M), edge_weight (M,)
+    label names (L) -----------------embeddings------------------------------------> x (L,E), or from the edges (asge)
 
-The construction is that of ML-GCN (Chen et al., CVPR 2019, https://arxiv.org/abs/1904.03582, section 3.3), or
-couplings (:mod:`zoo.couplings`).
+The construction is that of ML-GCN (Chen et al., CVPR 2019, https://arxiv.org/abs/1904.03582, section 3.3); the other
+kinds of edges (:mod:`zoo.edges`) choose or weigh the pairs in another way.
 Everything is sparse: nothing of size (L, L) is ever dense.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,8 +19,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from zoo.counts import LabelCounts, Targets, check_names, count_labels
-from zoo.couplings import coupling_edges
+from zoo.edges import Edges, make_edges
 from zoo.embeddings import label_embeddings
+from zoo.knowledge import Knowledge, add_knowledge
 from zoo.lookup import InputError, lookup
 
 
@@ -33,6 +33,7 @@ def label_graph(
     threshold: float = 0.1,
     p: float = 0.2,
     normalization: str = "mlgcn",
+    knowledge: Knowledge | None = None,
     embeddings: str | Path | Tensor | np.ndarray = "glove",
     unknown_words: str = "error",
 ) -> Data:
@@ -44,18 +45,22 @@ def label_graph(
     correction that the sums run over columns), and the normalization scales the result. The edge
     ``i -> j`` carries the weight with which label j receives from label i.
 
-    All this is ``edges="conditional"``. With ``"couplings"`` the weights are those of
-    :func:`zoo.couplings.coupling_edges`, of either sign, and threshold, p and normalization play no part.
+    That is ``edges="conditional"``. Other kinds put other pairs, or weights, in the place of B, and the rest is the
+    same: ``topk``, ``significant``, ``ppmi``, and ``signed``, whose weights have either sign, so that every sum here is
+    one of absolute values. ``couplings`` are final as :func:`zoo.couplings.coupling_edges` makes them.
 
     Args:
         targets: annotations, or counts of them; see :func:`zoo.counts.count_labels`.
         label_names: the L labels, in the order of the targets' columns.
-        edges: ``conditional`` or ``couplings``; see :data:`EDGES`.
-        threshold: tau in [0, 1], on P(j|i). 0 keeps every pair that occurs at least once. The paper's value
-            is 0.4, which isolates most labels of VOC and COCO.
+        edges: a kind and its options, ``topk:k=5``; see :data:`zoo.edges.EDGES`.
+        threshold: tau in [0, 1], on P(j|i), for ``conditional`` alone. 0 keeps every pair that occurs at least once.
+            The paper's value is 0.4, which isolates most labels of VOC and COCO.
         p: the share of a label's features that comes from its neighbours, in [0, 1), in the paper's sense
-            (the reference code writes p/(1-p) = 0.25 for the paper's 0.2). 0 leaves no neighbours.
-        normalization: ``mlgcn``, ``sym``, ``row`` or ``none``; see :data:`NORMALIZATIONS`.
+            (the reference code writes p/(1-p) = 0.25 for the paper's 0.2). 0 leaves no neighbours. Not for couplings.
+        normalization: ``mlgcn``, ``sym``, ``row`` or ``none``; see :data:`NORMALIZATIONS`. Not for couplings.
+        knowledge: edges to add to the counted ones, or to put in their place: a CSV or TSV file with the columns
+            source, target and, if wanted, weight, or such tuples. They join before p and normalization; the weight 1 is
+            that of a counted edge, the mean one where they differ. See :func:`zoo.knowledge.add_knowledge`.
         embeddings: label vectors: ``glove``, ``onehot``, ``random``, ``asge`` (from the edges of this graph), a
             vector file, or an (L, E) tensor.
         unknown_words: what happens to a label none of whose words has a vector; see
@@ -66,7 +71,7 @@ def label_graph(
         (M,), ``label_names`` and ``recipe``, which says how it was made.
 
     Raises:
-        InputError: an option out of its range, or whatever counting and the label vectors refuse.
+        InputError: an option out of its range, or whatever counting, edges, knowledge and label vectors refuse.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold must lie in [0, 1], not {threshold}: it is compared with P(j|i)")
@@ -75,9 +80,22 @@ def label_graph(
             f"p must lie in [0, 1), not {p}: the neighbours' weight is p / (1 - p), which p = 1 divides by zero"
         )
     lookup("normalization", normalization, NORMALIZATIONS)
-    make_edges = lookup("edges", edges, EDGES)
     counts = count_labels(targets, label_names)
-    source, target, weight, recipe = make_edges(counts, threshold, p, normalization)
+    num_labels = len(counts.label_names)
+    (source, target, weight), recipe = make_edges(counts, edges, threshold=threshold)
+    final = (source == target).any()  # a kind that gives self-loops has final weights
+    if knowledge is not None:
+        if final:
+            raise InputError(
+                f"{recipe['edges']} edges have final weights: known edges cannot be added to them"
+            )
+        source, target, weight, recipe["knowledge"] = add_knowledge(
+            (source, target, weight), knowledge, counts.label_names
+        )
+    if not final:
+        source, target, weight = _reweighted(source, target, weight, num_labels, p)
+        weight = NORMALIZATIONS[normalization](source, target, weight, num_labels)
+        recipe |= {"p": p, "normalization": normalization}
     order = np.lexsort((target, source))
     edge_index = torch.from_numpy(np.stack([source, target])[:, order].astype(np.int64))
     edge_weight = torch.from_numpy(weight[order].astype(np.float32))
@@ -90,61 +108,47 @@ def label_graph(
         edge_weight=edge_weight,
         label_names=list(counts.label_names),
         recipe={
-            "edges": edges,
             **recipe,
             "embeddings": vectors.source,
+            **({"words": words} if (words := vectors.read_as()) else {}),
             "num_images": counts.num_images,
         },
     )
     return check_graph(graph)
 
 
-Edges: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
-
-
-def _conditional(counts: LabelCounts, threshold: float, p: float, normalization: str) -> Edges:
-    """ML-GCN's: P(j|i), a threshold, neighbours re-weighted to the share p, normalised."""
-    num_labels = len(counts.label_names)
-    probability = counts.p_column_given_row().tocoo()
-    kept = probability.data >= threshold if p > 0 else np.zeros(probability.nnz, dtype=bool)
-    source, target = probability.row[kept], probability.col[kept]
-    in_degree = np.bincount(target, minlength=num_labels)
-    weight = p / (1 - p) / (in_degree[target] + 1e-6)  # 1e-6 as in the reference code, for equal digits
-
+def _reweighted(
+    source: np.ndarray, target: np.ndarray, weight: np.ndarray, num_labels: int, p: float
+) -> Edges:
+    """A label itself has weight 1, and those that it hears share p/(1-p)."""
+    if p == 0:
+        source, target, weight = source[:0], target[:0], weight[:0]
+    sums = np.bincount(target, np.abs(weight), num_labels)
+    # As in the reference code, whose weights are 1, for equal digits.
+    tiny = 1e-6 * np.abs(weight).sum() / max(len(weight), 1)
     loops = np.arange(num_labels)
-    source, target = np.concatenate([source, loops]), np.concatenate([target, loops])
-    normalize = NORMALIZATIONS[normalization]
-    weight = normalize(source, target, np.concatenate([weight, np.ones(num_labels)]), num_labels)
-    return source, target, weight, {"threshold": threshold, "p": p, "normalization": normalization}
-
-
-def _couplings(counts: LabelCounts, threshold: float, p: float, normalization: str) -> Edges:
-    """What a label adds to another's log-odds with all others held fixed; a self-loop holds its own log-odds."""
-    return *coupling_edges(counts), {}
-
-
-# Name -> what makes edges of counts: source, target and weight (M,), and what the recipe says of them.
-EDGES: dict[str, Callable[[LabelCounts, float, float, str], Edges]] = {
-    "conditional": _conditional,
-    "couplings": _couplings,
-}
+    return (
+        np.concatenate([source, loops]),
+        np.concatenate([target, loops]),
+        np.concatenate([p / (1 - p) * weight / (sums[target] + tiny), np.ones(num_labels)]),
+    )
 
 
 def _mlgcn(source: np.ndarray, target: np.ndarray, weight: np.ndarray, num_labels: int) -> np.ndarray:
     """D A^T D with D = (row sums of A)^-1/2, the row of label i being what it *sends*."""
-    scale = np.bincount(source, weight, num_labels) ** -0.5
+    scale = np.bincount(source, np.abs(weight), num_labels) ** -0.5
     return scale[source] * weight * scale[target]
 
 
 def _sym(source: np.ndarray, target: np.ndarray, weight: np.ndarray, num_labels: int) -> np.ndarray:
     """D^-1/2 A D^-1/2 with D what a label *receives*: GCNConv's own (https://arxiv.org/abs/1609.02907)."""
-    scale = np.bincount(target, weight, num_labels) ** -0.5
+    scale = np.bincount(target, np.abs(weight), num_labels) ** -0.5
     return scale[source] * weight * scale[target]
 
 
 def _row(source: np.ndarray, target: np.ndarray, weight: np.ndarray, num_labels: int) -> np.ndarray:
     """What a label receives sums to one: an average over itself and its neighbours."""
-    return weight / np.bincount(target, weight, num_labels)[target]
+    return weight / np.bincount(target, np.abs(weight), num_labels)[target]
 
 
 def _none(source: np.ndarray, target: np.ndarray, weight: np.ndarray, num_labels: int) -> np.ndarray:
@@ -152,6 +156,8 @@ def _none(source: np.ndarray, target: np.ndarray, weight: np.ndarray, num_labels
     return weight
 
 
+# Sums are of absolute weights, with which the degrees of signed graphs are defined (Kunegis et al., SDM 2010,
+# https://doi.org/10.1137/1.9781611972801.49); where no weight is negative, that changes nothing.
 NORMALIZATIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]] = {
     "mlgcn": _mlgcn,
     "sym": _sym,

@@ -17,6 +17,7 @@ from torch_geometric.data import Data
 
 from zoo.counts import LabelCounts
 from zoo.graph import label_graph
+from zoo.knowledge import Knowledge
 from zoo.lookup import lookup
 
 
@@ -100,6 +101,7 @@ def label_space(
     threshold: float = 0.1,
     p: float = 0.2,
     normalization: str = "mlgcn",
+    knowledge: Knowledge | None = None,
     embeddings: str | Path | Tensor | np.ndarray = "glove",
     unknown_words: str = "error",
 ) -> Data:
@@ -110,6 +112,7 @@ def label_space(
         threshold=threshold,
         p=p,
         normalization=normalization,
+        knowledge=knowledge,
         embeddings=embeddings,
         unknown_words=unknown_words,
     )

@@ -10,8 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from zoo.lookup import InputError
+from zoo.plots.layout import spread
 from zoo.plots.names import measure_names, write_names
 from zoo.plots.page import DOT, MARKERS, PALETTE, add_canvas, fit, load, new_figure, same_length
+
+EXACT = 200  # Labels that the exact method takes; for more it needs many seconds.
 
 
 def plot_embeddings(
@@ -62,8 +65,10 @@ def plot_embeddings(
         legend = [] if groups is None else [(group, *style) for group, style in styles.items()]
         title = title or f"Label embeddings, {method}"
         axes = add_canvas(figure, width, body, title, legend=legend)
-        points = fit(projected, (0.5, 0.3, width - 1.0, body - 0.6))
+        box = (0.5, 0.3, width - 1.0, body - 0.6)
         radii = np.full(len(names), DOT)
+        # Of labels with nearly the same vector no dot may hide another.
+        points = spread(fit(projected, box), np.full((len(names), 2), 2.2 * DOT), box)
         for point, group in zip(points, members, strict=True):
             colour, marker = styles[group]
             axes.scatter(*point, s=(144 * DOT) ** 2, color=colour, marker=marker, linewidths=0)
@@ -86,8 +91,8 @@ def _project(vectors: Float[np.ndarray, "L E"]) -> tuple[Float[np.ndarray, "L 2"
         perplexity=min(30.0, (len(vectors) - 1) / 3),
         metric="cosine",
         init="pca" if spread else "random",
-        # Sums in threads have no fixed order. Above 500 labels the exact method takes minutes.
-        method="exact" if len(vectors) <= 500 else "barnes_hut",
+        method="exact" if len(vectors) <= EXACT else "barnes_hut",
         random_state=0,
     )
-    return tsne.fit_transform(vectors).astype(float), "t-SNE of cosine distances"
+    with load("threadpoolctl").threadpool_limits(1):  # Sums in threads have no fixed order.
+        return tsne.fit_transform(vectors).astype(float), "t-SNE of cosine distances"

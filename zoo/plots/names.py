@@ -78,32 +78,44 @@ def place_names(
     dots = _boxes(points, 2 * radii[:, None].repeat(2, 1))
     placed = np.zeros((0, 4))
     lines = np.zeros((0, 2)) if lines is None else lines
-    gaps, directions = (grid.ravel() for grid in np.meshgrid(GAPS, DIRECTIONS, indexing="ij"))
+    circle = np.stack([np.cos(DIRECTIONS), np.sin(DIRECTIONS)], axis=1)
     # To the right is where a reader looks first.
-    near = gaps < NEAR
-    cost = 1.5 * gaps + 0.06 * (1 - np.cos(directions))
+    turned = 0.06 * (1 - np.cos(DIRECTIONS))
     for label in np.argsort(-crowding, kind="stable"):
-        away = sizes[label] / 2 + (radii[label] + gaps)[:, None]
-        candidates = points[label] + away * np.stack([np.cos(directions), np.sin(directions)], axis=1)
-        boxes = _boxes(candidates, sizes[label])
-        outside = (boxes[:, :2].min(1) < 0) | (boxes[:, 2] > page[0]) | (boxes[:, 3] > page[1])
-        hidden = (_overlaps(boxes, dots) > 0).sum(1)
-        covered = _overlaps(boxes, placed).sum(1)
-        # In a thicket no place is free of lines, and the nearest is best: hence a most that lines can cost, which
-        # places further off cost anyway.
-        crossed = np.full(len(cost), 5)
-        around = lines[(np.abs(lines - points[label]) < sizes[label] + radii[label] + NEAR).all(1)]
-        under = np.abs(around[None] - candidates[near, None]) < sizes[label] / 2
-        crossed[near] = under.all(-1).sum(1).clip(max=5)
-        total = cost + 1.0 * hidden + 0.03 * crossed + 100 * outside + 100 * (covered > 0) + 1000 * covered
-        centres[label] = candidates[np.argmin(total)]
-        placed = np.concatenate([placed, _boxes(centres[label][None], sizes[label])])
+        point, size, cheapest = points[label], sizes[label], np.inf
+        around = lines[(np.abs(lines - point) < size + radii[label] + NEAR).all(1)]
+        for gap in GAPS:
+            if 1.5 * gap >= cheapest:
+                break  # No place further off can be cheaper.
+            away = size / 2 + radii[label] + gap
+            candidates = point + away * circle
+            boxes = _boxes(candidates, size)
+            outside = (boxes[:, :2].min(1) < 0) | (boxes[:, 2] > page[0]) | (boxes[:, 3] > page[1])
+            reach = np.concatenate([point - away - size / 2, point + away + size / 2])
+            hidden = (_overlaps(boxes, _within(reach, dots)) > 0).sum(1)
+            covered = _overlaps(boxes, _within(reach, placed)).sum(1)
+            # In a thicket no place is free of lines, and the nearest is best: hence a most that lines can cost,
+            # which places further off cost anyway.
+            crossed = np.full(len(circle), 5)
+            if gap < NEAR:
+                under = np.abs(around[None] - candidates[:, None]) < size / 2
+                crossed = under.all(-1).sum(1).clip(max=5)
+            cost = 1.5 * gap + turned + 1.0 * hidden + 0.03 * crossed
+            cost += 100 * outside + 100 * (covered > 0) + 1000 * covered
+            if cost.min() < cheapest:
+                centres[label], cheapest = candidates[np.argmin(cost)], cost.min()
+        placed = np.concatenate([placed, _boxes(centres[label][None], size)])
     return centres
 
 
 def _boxes(centres: Float[np.ndarray, "N 2"], sizes: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "N 4"]:
     """Left, bottom, right, top."""
     return np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
+
+
+def _within(reach: Float[np.ndarray, 4], boxes: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "K 4"]:
+    """Of many boxes the few that meet one."""
+    return boxes[(boxes[:, :2] < reach[2:]).all(1) & (boxes[:, 2:] > reach[:2]).all(1)]
 
 
 def _overlaps(a: Float[np.ndarray, "A 4"], b: Float[np.ndarray, "B 4"]) -> Float[np.ndarray, "A B"]:
