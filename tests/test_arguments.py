@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import pytest
 from jsonargparse import ArgumentParser
@@ -21,6 +22,7 @@ def train(
     pretrained: bool | str = True,
     widths: Sequence[int] = (1024,),
     search: tuple[float, float] = (1e-4, 1e-1),
+    version: Literal["v6", "v7"] = "v7",
 ) -> None:
     """What the arguments are for."""
 
@@ -44,6 +46,7 @@ def test_values_are_typed_by_the_signature(parser):
         "pretrained": False,
         "widths": [512, 256],
         "search": (1e-3, 1.0),
+        "version": "v7",
     }
     assert parse_arguments(parser, ["--model=a", "--pretrained=w.pth"])["pretrained"] == "w.pth"
 
@@ -59,6 +62,7 @@ def test_values_are_typed_by_the_signature(parser):
         (["--widths=512"], "widths: expected list, not '512'"),
         (["--widths=[a]"], "widths: expected int, not 'a'"),
         (["--search=[1]"], "search: expected tuple with 2 elements, not '[1]'"),
+        (["--version=V6"], "unknown version 'V6'. Did you mean v6? Known: v6, v7"),
         (["--model"], "argument --model: expected one argument"),
         (["a.jpg"], "unrecognized arguments: a.jpg"),
         ([], "the following arguments are required: model"),

@@ -7,7 +7,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zoo.lookup import InputError
+from zoo.lookup import InputError, unknown
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -79,6 +79,8 @@ def _in_one_line(message: str) -> str:
     key = re.search(r'Parser key "([\w.]+)"', message)
     expected = re.findall(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|([^.\n]+))", message)
     value = re.search(r"(?:Got value|Given value): (.*)", message)
+    if key and value and (choices := re.search(r"Literal\[(.+?)\]", message)):
+        return str(unknown(key[1], value[1], re.findall(r"'([^']+)'", choices[1])))
     if not (key and expected and value):
         return " ".join(message.split())
     # What a class stands for on the command line, a tensor say, is nothing that anyone means to write there.

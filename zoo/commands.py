@@ -164,13 +164,7 @@ def graph(
         print(dataset.describe())
         name, train, hierarchy = dataset.name, dataset.split("train"), dataset.hierarchy
         counts, annotations = train.label_counts(), train.annotations.treated(train.difficult.counts)
-    tau = threshold if edges.partition(":")[0] == "conditional" else None
-    report = graph_report(counts, tau, annotations, hierarchy)
-    print(report)
-    if headroom:
-        gain = f"headroom: {estimate_headroom(annotations)}"  # type: ignore[arg-type]
-        print(gain)
-        report += f"\n{gain}"
+    # First, since it is what wrong options fail in.
     result = label_graph(
         counts,
         edges=edges,
@@ -181,6 +175,13 @@ def graph(
         embeddings=embeddings,
         unknown_words=unknown_words,
     )
+    tau = threshold if edges.partition(":")[0] == "conditional" else None
+    report = graph_report(counts, tau, annotations, hierarchy)
+    print(report)
+    if headroom:
+        gain = f"headroom: {estimate_headroom(annotations)}"  # type: ignore[arg-type]
+        print(gain)
+        report += f"\n{gain}"
     folder = Path(output or f"runs/graph/{name}")
     saved = save_graph(result, folder / "label_graph.json")
     kind = describe_graph(result)
