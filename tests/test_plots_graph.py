@@ -1,12 +1,14 @@
 # ruff: noqa: F811 (fixtures are imported, and are arguments of the tests)
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,6 +237,8 @@ def test_labels_are_moved_apart_but_not_out_of_their_box():
     assert shared.min(-1)[~np.eye(45, dtype=bool)].max() < 0.02
     alone = np.array([[2.0, 3.0], [7.0, 3.0]])
     np.testing.assert_array_equal(spread(alone, np.ones((2, 2)), box), alone)
+    same = spread(np.full((2, 2), 5.0), np.ones((2, 2)), box)
+    assert np.abs(same[0] - same[1]).max() >= 1 - 1e-3
 
 
 def test_boxes_that_touch_have_different_colours():
@@ -592,3 +596,25 @@ def test_a_graph_without_vectors_has_no_embeddings_to_draw(tmp_path):
     lines = write_graph_pictures(graph, counts, tmp_path)
     assert lines[-1] == "Label embeddings: no picture, the graph has no label vectors"
     assert not (tmp_path / "embeddings.png").exists()
+
+
+def test_zoo_graph_says_where_its_pictures_are(tmp_path, capsys):
+    from zoo.cli import main
+
+    folder = tmp_path / "g"
+    assert main(["graph", "--labels", "voc2007", "--embeddings", "onehot", "--output", str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[-4:] == [
+        f"Label graph: {folder / 'label_graph.png'}",
+        f"Label graph to explore: {folder / 'label_graph.html'}",
+        f"Co-occurrence: {folder / 'cooccurrence.png'}",
+        f"Label embeddings: {folder / 'embeddings.png'}",
+    ]
+    assert {path.name for path in folder.iterdir()} >= {
+        "label_graph.png", "label_graph.html", "cooccurrence.png", "embeddings.png"
+    }  # fmt: skip
+
+
+def test_the_page_is_part_of_the_package():
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    assert "plots/graph_page.html" in setup["options.package_data"]["zoo"]

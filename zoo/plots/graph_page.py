@@ -110,7 +110,7 @@ def _page_data(
     }
 
 
-def _boxes(sheet: Sheet) -> list[list[float]]:
+def _boxes(sheet: Sheet) -> list[list[float | int]]:
     """Left, top, width, height and community, downward."""
     return [
         [round(left, 2), round(sheet.height - bottom - height, 2), round(width, 2), round(height, 2), number]

@@ -14,7 +14,6 @@ from zoo.plots.embedding_map import plot_embeddings
 from zoo.plots.graph_map import plot_label_graph
 from zoo.plots.graph_page import plot_label_graph_page
 from zoo.plots.heat_map import plot_cooccurrence
-from zoo.plots.page import load
 
 NAMED = 500  # Labels whose names all find room on a page of two feet.
 ON_A_PAGE = 2000  # Labels that are laid out in a few seconds, and that any browser moves about smoothly.
@@ -38,6 +37,9 @@ def write_graph_pictures(graph: Data, counts: LabelCounts, folder: str | Path) -
     Raises:
         InputError: the counts are of other labels, or a library for plots is missing.
     """
+    from rich.console import Console
+    from rich.progress import track
+
     folder, total = Path(folder), len(graph.label_names)
     community = label_communities(graph)
     labels, ends, weights = strongest_labels(graph, NAMED)
@@ -77,9 +79,13 @@ def write_graph_pictures(graph: Data, counts: LabelCounts, folder: str | Path) -
     if graph.get("x") is not None:
         pictures.append(("Label embeddings", "embeddings.png", NAMED, draw_embeddings))
     lines = []
-    console = load("rich.console").Console(stderr=True)
-    track = load("rich.progress").track
-    shown = track(pictures, "pictures", console=console, transient=True, disable=not sys.stderr.isatty())
+    shown = track(
+        pictures,
+        "drawing",
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
     for what, name, most, draw in shown:
         which = "frequent" if name == "cooccurrence.png" else "linked"
         part = f"   (the {most:,} most {which} of {total:,} labels)" if total > most else ""

@@ -20,7 +20,7 @@ from zoo.plots.page import fit, load
 Box = tuple[float, float, float, float]  # Left, bottom, width, height, in inches.
 
 TOGETHER = 120  # Linked labels that springs lay out; of more, every community has a box of its own.
-IN_A_BOX = 40  # Labels of a community that Kamada and Kawai's springs lay out, which take seconds for more.
+IN_A_BOX = 60  # Labels of a community that Kamada and Kawai's springs lay out, which take seconds for more.
 SHAPE = 0.7  # Height of the page by its width.
 COVERED = 0.2  # The share of the page that names cover: so there is room to place them.
 STEPS, PAIRS_IN_STEPS = 100, 1e7  # Of moving labels apart: fewer steps where there are more pairs of labels.
@@ -141,7 +141,8 @@ def _kamada_kawai(network: Network) -> dict[int, Float[np.ndarray, " 2"]]:
     reached = np.isfinite(lengths)
     lengths[~reached] = 1.5 * lengths[reached].max() or 1.0
     by_label = {i: dict(zip(network, row, strict=True)) for i, row in zip(network, lengths, strict=True)}
-    return nx.kamada_kawai_layout(network, dist=by_label)
+    with load("threadpoolctl").threadpool_limits(1):  # Threads wait for each other longer than they work.
+        return nx.kamada_kawai_layout(network, dist=by_label)
 
 
 def _places(network: Network, groups: Sequence[Int[np.ndarray, " _"]]) -> Float[np.ndarray, "G 2"]:

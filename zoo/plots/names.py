@@ -77,13 +77,15 @@ def place_names(
     crowding = (1 / (0.1 + distances)).sum(1)
     dots = _boxes(points, 2 * radii[:, None].repeat(2, 1))
     placed = np.zeros((0, 4))
-    lines = np.zeros((0, 2)) if lines is None else lines
+    lines = np.zeros((0, 2)) if lines is None else lines[np.argsort(lines[:, 0])]
     circle = np.stack([np.cos(DIRECTIONS), np.sin(DIRECTIONS)], axis=1)
     # To the right is where a reader looks first.
     turned = 0.06 * (1 - np.cos(DIRECTIONS))
     for label in np.argsort(-crowding, kind="stable"):
         point, size, cheapest = points[label], sizes[label], np.inf
-        around = lines[(np.abs(lines - point) < size + radii[label] + NEAR).all(1)]
+        far = size + radii[label] + NEAR
+        left, right = np.searchsorted(lines[:, 0], [point[0] - far[0], point[0] + far[0]])
+        around = lines[left:right][np.abs(lines[left:right, 1] - point[1]) < far[1]]
         for gap in GAPS:
             if 1.5 * gap >= cheapest:
                 break  # No place further off can be cheaper.
