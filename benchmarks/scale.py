@@ -8,6 +8,7 @@ A row of the table is replaced when the same work of the same size is measured a
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import importlib.metadata
@@ -18,15 +19,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jsonargparse import auto_cli
 
 import zoo
 from zoo.lookup import lookup
+
+if TYPE_CHECKING:
+    from zoo.counts import LabelCounts
 
 LIBRARIES = ("numpy", "scipy", "pyarrow")
 COLUMNS = ("section", "work", "size", "seconds", "cpu_seconds", "peak_MiB", "note")
@@ -95,6 +99,71 @@ def read_with_csv_module(path: str) -> None:
     print(f"{len(images):,} images, {len(labels):,} labels, {len(entries):,} entries")
 
 
+def write_targets(
+    path: Path, num_images: int, num_labels: int, *, per_image: int = 8, seed: int = 0, step: int = 2**18
+) -> None:
+    """Positives of images, sparse: as many different labels on each, by Zipf's law."""
+    import scipy.sparse as sp
+
+    generator = np.random.default_rng(seed)
+    share = 1 / np.arange(1, num_labels + 1)
+    sums = np.cumsum(share / share.sum())
+    labels = generator.permutation(num_labels).astype(np.int32)
+    columns = np.empty((num_images, per_image), dtype=np.int32)
+    for start in range(0, num_images, step):
+        size = min(step, num_images - start)
+        drawn = np.minimum(np.searchsorted(sums, generator.random((size, 3 * per_image))), num_labels - 1)
+        order = drawn.argsort(1, kind="stable")
+        ordered = np.take_along_axis(drawn, order, 1)
+        again = np.zeros(drawn.shape, dtype=bool)
+        np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
+        first = again.argsort(1, kind="stable")[:, :per_image]  # those that are not drawn again
+        columns[start : start + size] = np.sort(labels[np.take_along_axis(drawn, first, 1)], 1)
+    ends = np.arange(num_images + 1, dtype=np.int32) * per_image
+    stored = (np.ones(columns.size, dtype=np.int8), columns.ravel(), ends)
+    sp.save_npz(path, sp.csr_array(stored, shape=(num_images, num_labels)), compressed=False)
+
+
+def count_labels(path: str) -> LabelCounts:
+    """The work of this project: sparse annotations, in memory, to counts of labels and pairs."""
+    import scipy.sparse as sp
+
+    from zoo.annotations import Annotations
+
+    annotations = Annotations(sp.load_npz(path))
+    names = [f"label {i}" for i in range(annotations.shape[1])]
+    with noted("counted"):
+        counts = zoo.count_labels(annotations, names)
+    print(f"{counts.cooccurrence.nnz // 2:,} pairs of labels;")
+    return counts
+
+
+def label_graph(path: str) -> None:
+    """Counts, and the label graph of them with random vectors."""
+    counts = count_labels(path)
+    with noted("label graph"):
+        graph = zoo.label_graph(counts, embeddings="random")
+    print(f"{graph.num_edges:,} edges")
+
+
+def coupling_edges(path: str) -> None:
+    """Counts, and the couplings of all labels."""
+    from zoo.couplings import coupling_edges
+
+    counts = count_labels(path)
+    with noted("couplings"):
+        source, _, _ = coupling_edges(counts)
+    print(f"{len(source):,} edges")
+
+
+@contextlib.contextmanager
+def noted(what: str) -> Iterator[None]:
+    """Prints how long a part of the work took."""
+    began, used = time.perf_counter(), time.process_time()
+    yield
+    print(f"{what} in {time.perf_counter() - began:.1f} s ({time.process_time() - used:.1f} s of CPU),")
+
+
 def measure(work: str, *arguments: str) -> dict[str, Any]:
     """Runs a piece of ``WORK`` in a process of its own, its imports included; what it prints is the note."""
     command = [sys.executable, __file__, "--worker", work, *arguments]
@@ -120,10 +189,32 @@ def label_rows(rows: int, folder: Path) -> list[dict[str, Any]]:
     return table
 
 
-SECTIONS: dict[str, Callable[[int, Path], list[dict[str, Any]]]] = {"label_rows": label_rows}
-WORK: dict[str, Callable[..., None]] = {
+def label_counts(rows: int, folder: Path) -> list[dict[str, Any]]:
+    """Section: counting labels, and what is made of the counts, with eight labels on each image."""
+    table = []
+    num_images = max(round(rows * IMAGES_PER_ROW), 1)
+    for works, size in (
+        (("count_labels", "coupling_edges"), (num_images, NUM_LABELS)),
+        (("label_graph",), (max(num_images // 9, 1), 5 * NUM_LABELS)),
+    ):
+        path = folder / "targets.npz"
+        write_targets(path, *size)
+        name = "{:,} images, {:,} labels".format(*size)
+        table += [{"size": name, **measure(work, str(path))} for work in works]
+        path.unlink()
+    return table
+
+
+SECTIONS: dict[str, Callable[[int, Path], list[dict[str, Any]]]] = {
+    "label_rows": label_rows,
+    "label_counts": label_counts,
+}
+WORK: dict[str, Callable[..., object]] = {
     "read_label_rows": read_label_rows,
     "read_with_csv_module": read_with_csv_module,
+    "count_labels": count_labels,
+    "label_graph": label_graph,
+    "coupling_edges": coupling_edges,
 }
 
 

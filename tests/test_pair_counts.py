@@ -80,7 +80,7 @@ def test_numbers_of_pairs_beyond_32_bits() -> None:
 
 def test_what_the_parts_have_counted_adds_up_beyond_32_bits() -> None:
     most = np.array([2**31 - 1], dtype=np.int32)
-    run = (np.array([0], dtype=np.int32), np.array([1], dtype=np.int32), most)
+    run = (0, np.array([1]), np.array([1], dtype=np.int32), most)
     assert pair_counts._transposed([run] * 3, 2)[1, 0] == 3 * (2**31 - 1)
 
 

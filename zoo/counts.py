@@ -25,6 +25,7 @@ from zoo.progress import watched
 Targets: TypeAlias = Annotations | Tensor | np.ndarray | sp.sparray | sp.spmatrix | Iterable[Iterable[str]]
 
 BLOCK = 65_536  # images of a stream that are read at once
+PART = 2**20  # entries that are looked at at once
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,9 @@ def _sparse_targets(targets: Any) -> sp.csr_array:
 def _count(annotations: Annotations, names: list[str]) -> LabelCounts:
     plain = (annotations.stored.data == POSITIVE).all()  # then a copy is spared
     positive = annotations.stored if plain else annotations.where(POSITIVE)
-    counts = np.bincount(positive.indices, minlength=len(names))
+    counts = np.zeros(len(names), dtype=np.int64)
+    for start in range(0, positive.nnz, PART):  # bincount makes a copy of 64 bits
+        counts += np.bincount(positive.indices[start : start + PART], minlength=len(names))
     cooccurrence = _both_ways(count_pairs(positive, show=True))
     all_known = plain and not annotations.absent
     known = np.full(len(names), len(annotations)) if all_known else annotations.known()

@@ -18,10 +18,12 @@ import torch
 
 from zoo.progress import watched
 
-Runs = tuple[np.ndarray, np.ndarray, np.ndarray]  # column of first, column of second, in how many rows
+# Of some columns of first: the lowest, how many different pairs each has, with which columns of second they are, and in
+# how many rows.
+Runs = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 
 # Entries that a thread takes at once, and the pairs that it sorts at once: what its memory goes by.
-ENTRIES, PAIRS = 2**17, 2**20
+ENTRIES, PAIRS = 2**16, 2**19
 
 
 def count_pairs(first: sp.csr_array, *, show: bool = False) -> sp.csr_array:
@@ -52,24 +54,22 @@ def _count(
     first: sp.csr_array, second: sp.csr_array | None, within: sp.csr_array | None, show: bool
 ) -> list[Runs]:
     """The pairs, by the column of ``first``; those of one column may be in several parts, and come again."""
-    # Column by column: in which row an entry is, and which of all entries it is.
-    numbers = np.arange(first.nnz, dtype=first.indices.dtype)
-    entries = sp.csr_array((numbers, first.indices, first.indptr), shape=first.shape).tocsc()
-    del numbers
+    # Column by column: in which row an entry is, and how many come after it there.
+    entries = sp.csr_array((_following(first), first.indices, first.indptr), shape=first.shape).tocsc()
+    partners = first if second is None else second
     starts = range(0, first.nnz, ENTRIES)
 
     def part(start: int) -> list[Runs]:
-        rows, column = entries.indices[start : start + ENTRIES], _columns(entries, start, start + ENTRIES)
-        if second is None:  # those after it in its row
-            begin, end = entries.data[start : start + ENTRIES] + 1, first.indptr[1:][rows]
-            partners = first.indices
-        else:
-            begin, end, partners = second.indptr[rows], second.indptr[1:][rows], second.indices
-        cuts = (end - begin).cumsum(dtype=np.int64)
+        taken = slice(start, start + ENTRIES)
+        rows, column = entries.indices[taken], _columns(entries, taken)
+        end = partners.indptr[1:][rows]
+        length = entries.data[taken] if second is None else end - second.indptr[rows]
+        cuts = length.cumsum(dtype=np.int64)
         cuts = cuts.searchsorted(np.arange(0, cuts[-1] + PAIRS, PAIRS), side="right")
         slices = itertools.starmap(slice, itertools.pairwise(np.unique(cuts)))
         return [
-            _runs(column[some], begin[some], end[some], partners, within, first.shape[1]) for some in slices
+            _runs(column[some], length[some], end[some], partners.indices, within, first.shape[1])
+            for some in slices
         ]
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -81,45 +81,65 @@ def _count(
 
 def _runs(
     column: np.ndarray,
-    begin: np.ndarray,
+    length: np.ndarray,
     end: np.ndarray,
     partners: np.ndarray,
     within: sp.csr_array | None,
     num_columns: int,
 ) -> Runs:
-    """The pairs of some entries: each with the partners from its ``begin`` to its ``end``."""
-    length = end - begin
+    """The pairs of some entries: each with as many partners as its ``length``, which stand before its ``end``."""
     stop = length.cumsum(dtype=np.int64)
     lowest, span = int(column[0]), int(column[-1] - column[0]) + 1
     # Half the width is sorted at twice the speed.
     dtype = np.int32 if span * num_columns < 2**31 else np.int64
     pairs = np.repeat(((column - lowest) * num_columns).astype(dtype), length)
-    pairs += partners[np.repeat(end - stop, length) + np.arange(stop[-1])].astype(dtype, copy=False)
-    pairs.sort()
-    head = np.flatnonzero(np.diff(pairs, prepend=-1))
-    pairs, often = pairs[head], np.diff(head, append=len(pairs)).astype(np.int32)
+    pairs += partners.take(np.repeat(end - stop, length) + np.arange(stop[-1])).astype(dtype, copy=False)
+    if span * num_columns <= 2 * len(pairs):
+        # Few columns, of frequent labels: a table is filled, nothing sorted.
+        table = np.bincount(pairs)
+        pairs = np.flatnonzero(table)
+        often = table[pairs].astype(np.int32)
+    else:
+        pairs.sort()
+        head = np.flatnonzero(np.diff(pairs, prepend=-1))
+        pairs, often = pairs[head], np.diff(head, append=len(pairs)).astype(np.int32)
     if within is not None:
         row, other = within[lowest : lowest + span].nonzero()
         kept = np.isin(pairs, row.astype(np.int64) * num_columns + other, assume_unique=True)
         pairs, often = pairs[kept], often[kept]
     row, other = np.divmod(pairs, num_columns)
-    return (row + lowest).astype(np.int32), other.astype(np.int32), often
+    return lowest, np.bincount(row), other.astype(np.int32), often
 
 
-def _columns(entries: sp.csc_array, start: int, end: int) -> np.ndarray:
+def _following(matrix: sp.csr_array) -> np.ndarray:
+    """(nnz,) how many entries come after each in its row, in as few bytes as that needs."""
+    lengths = np.diff(matrix.indptr)
+    lengths = lengths[lengths > 0]
+    dtype = np.min_scalar_type(lengths.max(initial=0))
+    # One less than the entry before, and in a new row as many more as it is long; modulo the type's range.
+    steps = np.full(matrix.nnz, np.iinfo(dtype).max, dtype=dtype)
+    steps[np.cumsum(lengths) - lengths] += lengths.astype(dtype)
+    return steps.cumsum(dtype=dtype, out=steps)
+
+
+def _columns(entries: sp.csc_array, taken: slice) -> np.ndarray:
     """In which column each of these entries is."""
-    return np.repeat(np.arange(entries.shape[1]), np.diff(entries.indptr.clip(start, end)))
+    return np.repeat(np.arange(entries.shape[1]), np.diff(entries.indptr.clip(taken.start, taken.stop)))
 
 
 def _transposed(runs: list[Runs], num_columns: int) -> sp.csr_array:
     """As a matrix, and transposed: that sorts, in linear time, and what comes again then stands side by side."""
     if not runs:
         return sp.csr_array((num_columns, num_columns), dtype=np.int64)
-    row, column, often = (np.concatenate(arrays) for arrays in zip(*runs, strict=True))
-    ends = np.concatenate([[0], np.bincount(row, minlength=num_columns).cumsum()])
-    if len(row) < 2**31:
+    sizes = np.zeros(num_columns + 1, dtype=np.int64)
+    for lowest, some, _, _ in runs:
+        sizes[lowest + 1 : lowest + 1 + len(some)] += some
+    ends = sizes.cumsum()
+    if ends[-1] < 2**31:
         ends = ends.astype(np.int32)  # or scipy makes all indices long
+    column = np.concatenate([column for _, _, column, _ in runs])
+    often = np.concatenate([often for *_, often in runs], dtype=np.int64)
     shape = (num_columns, num_columns)
-    matrix = sp.csr_array((often.astype(np.int64), column, ends), shape=shape).T.tocsr()
+    matrix = sp.csr_array((often, column, ends), shape=shape).T.tocsr()
     matrix.sum_duplicates()
     return matrix
