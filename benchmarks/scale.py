@@ -251,8 +251,8 @@ def main(
     print(f"written to {output}")
 
 
-def replace_rows(output: Path, measured: list[dict[str, Any]]) -> None:
-    """Puts rows into the table in the place of those of the same work and size."""
+def replace_rows(output: Path, measured: list[dict[str, Any]], columns: tuple[str, ...] = COLUMNS) -> None:
+    """Puts rows into the table in the place of those of the same work and size; these columns come first."""
     kept: list[dict[str, Any]] = []
     if output.is_file():
         with output.open(newline="") as file:
@@ -261,7 +261,7 @@ def replace_rows(output: Path, measured: list[dict[str, Any]]) -> None:
     table = [row for row in kept if (row["work"], row["size"]) not in same] + measured
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("w", newline="") as file:
-        names = list(dict.fromkeys([*COLUMNS, *(name for row in table for name in row)]))
+        names = list(dict.fromkeys([*columns, *(name for row in table for name in row)]))
         writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)

@@ -120,3 +120,30 @@ def test_coverage_writes_a_row_for_each_name(tmp_path):
         table = list(csv.DictReader(file))
     assert len(table) >= 3
     assert {row["status"] for row in table} == {"ok"}
+
+
+def test_input_pipeline_measures_each_piece_of_work(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        Image.fromarray(rng.integers(0, 256, (470, 500, 3), np.uint8)).save(tmp_path / f"{i}.jpg")
+    output = tmp_path / "results" / "pipeline.csv"
+    small = ["--photos", str(tmp_path), "--rounds", "1", "--entries", "1000", "--output", str(output)]
+    done = run("input_pipeline.py", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with output.open() as file:
+        table = list(csv.DictReader(file))
+    works = {
+        section: [row["work"] for row in table if row["section"] == section]
+        for section in ("decoding", "loading", "memory")
+    }
+    assert works == {
+        "decoding": ["Pillow", "Pillow, draft mode", "torchvision"],
+        "loading": ["zoo, 0 workers", "timm, 0 workers", "zoo, 2 workers", "timm, 2 workers"],
+        "memory": ["zoo", "list of pairs"] * 2,
+    }
+    assert all(float(row["images_per_second"]) > 0 for row in table if row["section"] != "memory")
+    assert all(float(row["start_MiB"]) > 1 for row in table if row["section"] == "memory")
+    decoders = {row["work"]: row for row in table}
+    assert decoders["Pillow"]["largest_difference"] == "0"
+    assert int(decoders["Pillow, draft mode"]["largest_difference"]) > 0, "decoded at half the size"
+    assert all(row["torch"] and row["pillow"] and row["date"] for row in table)

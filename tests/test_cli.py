@@ -19,6 +19,7 @@ from PIL import Image
 
 import zoo
 from zoo import backbones, cli, comparison
+from zoo.augment import AUGMENTATIONS
 from zoo.cli import COMMANDS, main
 from zoo.convs import CONVS, list_convs
 from zoo.cost import head_cost
@@ -147,7 +148,16 @@ def test_list_names_every_kind(capsys):
     assert run("list") == 0
     lines = capsys.readouterr().out.splitlines()
     kinds = [line.partition(":")[0] for line in lines]
-    assert kinds == ["heads", "convs", "label_spaces", "datasets", "losses", "backbones", "models"]
+    assert kinds == [
+        "heads",
+        "convs",
+        "label_spaces",
+        "datasets",
+        "losses",
+        "augmentations",
+        "backbones",
+        "models",
+    ]
     assert lines[0] == f"heads: {', '.join(zoo.list_heads())}"
 
 
@@ -192,11 +202,13 @@ def test_list_verbose(capsys):
         "label space": zoo.list_label_spaces(),
         "data set": DATASETS,
         "loss": LOSSES,
+        "augmentation": AUGMENTATIONS,
     }
     for column, names in named.items():
         assert set(rows(text, column)) == set(names), column
     assert rows(text, "conv")["SSGConv"]["options"] == "hops=16"
     assert rows(text, "loss")["focal"]["options"] == "gamma=2.0, alpha=0.25"
+    assert rows(text, "augmentation")["crop"]["options"] == "scale=(0.5, 1.0), flip=0.5"
     assert rows(text, "label space")["voc2007"]["images"] == "5,011"
     assert "backbones: 1,3" in text
     said = rows(text.partition("\nOn resnet101 ")[0], "head")
@@ -477,6 +489,30 @@ def test_predict_with_a_threshold(saved, table, capsys):
     assert capsys.readouterr().out.strip().endswith("00.png: no label at or above 0.99")
 
 
+def test_a_models_thresholds_hold_unless_one_is_given(saved, table, tmp_path, capsys):
+    model, file = zoo.load(saved), table.parent / "00.png"
+    model.thresholds = {"red": 0.0, "green": 1.0, "blue": 1.0}
+    folder = model.save(tmp_path / "model")
+    assert run("predict", file, "--model", folder) == 0
+    assert capsys.readouterr().out.startswith(f"{file}: red 0.")
+    assert run("evaluate", "--data", table, "--model", folder, "--workers=0") == 0
+    text = capsys.readouterr().out
+    assert "threshold: 0 to 1, each label's own" in text
+    recalls = {
+        line.split()[0]: line.split()[3] for line in text.splitlines() if line.startswith(("red ", "green "))
+    }
+    assert recalls == {"red": "1.000", "green": "0.000"}
+    assert run("evaluate", "--data", table, "--model", folder, "--workers=0", "--threshold=0") == 0
+    text = capsys.readouterr().out
+    assert "threshold: 0\n" in text
+    assert next(line.split()[3] for line in text.splitlines() if line.startswith("green ")) == "1.000"
+    model.thresholds = 1.0
+    assert run("predict", file, "--model", model.save(folder)) == 0
+    assert capsys.readouterr().out.strip().endswith("00.png: no label at or above its threshold")
+    message = fails(capsys, "evaluate", "--data", table, "--model", folder, "--threshold=50")
+    assert "the threshold must lie in 0..1, not 50" in message
+
+
 # --- compare -----------------------------------------------------------------------------------------------
 
 
@@ -634,7 +670,7 @@ def test_a_head_of_ones_own_in_list(own_file, capsys):
         ("compare --config", "--config needs a file"),
         ("compare --import", "--import needs a file"),
         ("compare --import none.py", "none.py: expected a Python file (.py)"),
-        ("list hedas", "unknown kind 'hedas'. Did you mean heads? Known: backbones, convs"),
+        ("list hedas", "unknown kind 'hedas'. Did you mean heads? Known: augmentations, backbones, convs"),
         ("graph", "zoo graph needs one of --data (your annotations) and --labels (a shipped label space)"),
         ("graph --data a --labels b", "zoo graph needs one of --data"),
         ("graph --labels coco2041", "unknown label space 'coco2041'. Did you mean coco2014"),
@@ -650,7 +686,7 @@ def test_a_head_of_ones_own_in_list(own_file, capsys):
         ("compare --loss asl:gama_neg=2 --data {table}", "unknown option of the asl loss 'gama_neg'. Did you mean"),
         ("train --model linear-resnet18 --loss asl:clip=2 --data {table}", "clip must be within [0, 1), not 2.0"),
         ("train --model resnet18 --data {table}", "a model's name is <head>-<timm name>, such as 'linear-resnet18'"),
-        ("train --model linear-resnet18 --optimizer adam --data {table}", "unknown optimizer 'adam'. Did you mean"),
+        ("train --model linear-resnet18 --optimizer adanw --data {table}", "unknown optimizer 'adanw'. Did you mean"),
         ("evaluate --data {table} --model nowhere", "nowhere: no saved model there (config.json is missing)"),
         ("evaluate --data {table} --model {saved} --split tests", "unknown split 'tests'. Did you mean test"),
         ("predict nowhere.jpg --model {saved}", "nowhere.jpg: no such image file or folder"),
@@ -659,6 +695,11 @@ def test_a_head_of_ones_own_in_list(own_file, capsys):
         ("list heads linear --verbose --map_size 0", "map_size must be 1 or more, not 2048 and 0"),
         ("list haeds --verbose", "unknown kind 'haeds'. Did you mean heads"),
         ("predict {table} --model {saved} --top_k 0", "top_k must be at least 1, not 0"),
+        ("scan", "the following arguments are required: data"),
+        ("scan --data {table} --worker 1", "unknown option of zoo scan 'worker'. Did you mean workers"),
+        ("scan --data {table} --workers -1", "workers must be 0 or more, not -1"),
+        ("scan --data openmojo", "unknown data set 'openmojo'. Did you mean openmoji"),
+        ("evaluate --data {table} --model {saved} --on_error ignore", "unknown on_error 'ignore'. Known: raise, skip"),
     ],
 )  # fmt: skip
 def test_one_line_says_what_is_wrong(line, message, table, saved, capsys):
@@ -777,6 +818,67 @@ def test_an_image_that_does_not_decode(table, saved, workers, capsys):
     assert fails(capsys, *evaluate).startswith(message)
     if not workers:
         assert fails(capsys, "predict", table.parent / "damaged.txt", "--model", saved).startswith(message)
+
+
+@pytest.fixture
+def damaged(table):
+    """The table with one image of the test split that is no image."""
+    (table.parent / "damaged.txt").write_bytes(b"no picture")
+    (table.parent / "damaged.csv").write_text(table.read_text().replace("30.png", "damaged.txt"))
+    yield table.parent / "damaged.csv"
+    (table.parent / "damaged.txt").unlink()
+
+
+def test_scan(damaged, table, tmp_path, capsys):
+    report = tmp_path / "new" / "report.csv"
+    assert run("scan", "--data", damaged, "--output", report, "--workers=0") == 1
+    text = capsys.readouterr().out
+    assert text.startswith("32 images: 31 read, 1 cannot be read\n")
+    assert "    not an image 1: damaged.txt\n" in text
+    assert text.endswith(f"Table: {report}\n")
+    with open(report, newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["file"], row["kind"]) == (str(damaged.parent / "damaged.txt"), "not an image")
+    assert run("scan", "--data", table, "--workers=0") == 0
+    assert capsys.readouterr().out.startswith("32 images: 32 read, 0 cannot be read\n")
+
+
+def test_damaged_images_are_skipped_when_asked(damaged, saved, tmp_path, capsys):
+    advice = "(zoo scan names all such images, --on_error skip leaves them out)"
+    evaluate = ["evaluate", "--data", damaged, "--model", saved, "--workers=1"]
+    assert fails(capsys, *evaluate).endswith(advice)
+    assert run(*evaluate, "--on_error=skip") == 0
+    text = capsys.readouterr().out
+    assert "test split, 7 images" in text
+    assert "1 unreadable images left out (test 1)" in text
+    options = [
+        "--models",
+        f"linear-{BACKBONE}",
+        "--trials=1",
+        "--seeds=1",
+        "--controls=false",
+        "--output=out",
+    ]
+    assert run("compare", "--data", damaged, *options, *QUICK, "--on_error=skip") == 0
+    assert (
+        "note: 1 of 32 images cannot be read and are left out (test 1): damaged.txt"
+        in capsys.readouterr().out
+    )
+    assert "1 unreadable images left out (test 1)" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_predict_skips_damaged_images_when_asked(damaged, saved, capsys):
+    folder = damaged.parent
+    files = [folder / "damaged.txt", folder / "00.png", folder / "damaged.txt", folder / "01.png"]
+    predict = ["predict", *files, "--model", saved, "--top_k=1"]
+    message = f"{folder / 'damaged.txt'} does not decode as an image: it begins with 'no picture'"
+    assert fails(capsys, *predict) == f"{message} (--on_error skip predicts the others)"
+    assert run(*predict, "--on_error=skip") == 0
+    output, errors = capsys.readouterr()
+    assert [line.partition(": ")[0] for line in output.splitlines()] == [str(files[1]), str(files[3])]
+    assert errors == f"2 of 4 images skipped:\n  {message}\n  {message}\n"
+    assert run("predict", files[0], "--model", saved, "--on_error=skip") == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_weights_that_cannot_be_downloaded(table, capsys, monkeypatch):

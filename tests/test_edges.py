@@ -665,7 +665,7 @@ def test_train_on_the_command_line(tmp_path, colours, capsys):
     arguments = ["train", f"--data={tmp_path}", "--pretrained=false", "--workers=0", "--embeddings=random"]
     arguments += ["--epochs=1", "--freeze_backbone=true", f"--output={tmp_path / 'run'}", "--edges=topk:k=1"]
     assert main([*arguments, "--model=mlgcn-test_efficientnet:widths=[16]"]) == 0
-    from zoo.model import load
+    from zoo.saved_model import load
 
     recipe = load(tmp_path / "run" / "model").recipe
     assert (recipe["edges"], recipe["k"]) == ("topk", 1)

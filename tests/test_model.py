@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-from pathlib import Path
-
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from conftest import BACKBONES, COLOURS
 from PIL import Image
@@ -16,7 +11,6 @@ from small_heads import FOLDING, SMALL, perturb
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-import zoo
 from zoo.backbones import Backbone, resolve
 from zoo.convs import CONVS
 from zoo.graph import unlinked_labels
@@ -24,7 +18,8 @@ from zoo.heads import HEADS, Head, build_head, graph_edges, list_heads
 from zoo.heads.linear import LinearHead
 from zoo.label_spaces import label_space
 from zoo.lookup import InputError
-from zoo.model import CONFIG, WEIGHTS, MultiLabelClassifier, assemble, build, list_models, load, split_name
+from zoo.model import MultiLabelClassifier, assemble, build, list_models, split_name
+from zoo.saved_model import CONFIG, load
 
 SIZE = 64  # pixels; smaller than the models' own 160, so that all is fast
 
@@ -508,72 +503,7 @@ def test_heads_that_do_not_fold(backbones, colour_graph):
         assemble(backbones["test_vit"], "mlp", colour_graph).fold()
 
 
-# --- saving and loading --------------------------------------------------------------------------------------
-
-
-def test_everything_travels(colour_graph, tmp_path):
-    options = {
-        "conv": "TAGConv",
-        "widths": (16, 8),
-        "hops": 3,
-        "pooling": "gem",
-        "dropout": 0.2,
-        "bias": True,
-    }
-    model = build("mlgcn-test_vit_relpos", colour_graph, img_size=(96, 64), **options)
-    model.notes = {"mAP": 0.5, "thresholds": [0.1, 0.2, 0.3], "nested": {"a": None}}
-    model.backbone.data_config["mean"] = [0.1, 0.2, 0.3]
-    model.head.standardize(torch.arange(96.0), torch.arange(96.0) + 1, torch.arange(3.0))
-    directory = model.save(tmp_path / "deep" / "model")
-    assert sorted(file.name for file in directory.iterdir()) == [CONFIG, WEIGHTS]
-
-    copy = load(directory)
-    assert copy.notes == model.notes
-    assert copy.recipe == model.recipe
-    assert copy.backbone.img_size == (96, 64)
-    assert copy.backbone.data_config == model.backbone.data_config
-    assert torch.equal(copy.head.edge_index, model.head.edge_index)
-    assert torch.equal(copy.head.norm.std, model.head.norm.std)
-    assert len(copy.head.convs) == 3
-    assert copy.head.convs[0].conv.K == 3
-    assert (copy.head.pooling, copy.head.dropout.p) == ("gem", 0.2)
-    assert load(copy.save(tmp_path / "again")).options == json.loads(json.dumps(model.options))
-    config = json.loads((directory / CONFIG).read_text())
-    assert config["versions"]["zoo"] == zoo.__version__
-
-
-def test_feature_levels_travel(colour_graph, tmp_path):
-    """The backbone gives as many maps as the head asks for, and does again when loaded."""
-    model = build("cma-test_efficientnet", colour_graph, img_size=64, levels=3, widths=(16,)).eval()
-    assert model.backbone.levels == 3
-    assert [level.classifiers.in_channels for level in model.head.levels] == model.backbone.level_features
-    perturb(model.head)
-    copy = load(model.save(tmp_path)).eval()
-    assert copy.backbone.levels == 3
-    images = torch.randn(2, 3, 64, 64)
-    assert torch.equal(copy(images), model(images))
-    assert torch.equal(model(images), model.head(model.backbone(images)))
-    program = torch.export.export(model, (images,))
-    torch.testing.assert_close(program.module()(images), model(images), atol=1e-5, rtol=1e-4)
-    model.train()(images).sum().backward()
-    assert all(parameter.grad.any() for parameter in model.head.parameters())
-
-
-def test_couplings_travel_with_what_was_fitted(tmp_path):
-    """The graph with its self-loops, which hold the log-odds, and the numbers of the end of training."""
-    model = build("coupled-test_efficientnet", "voc2007").eval()
-    head = model.head
-    head.positives.copy_(torch.arange(20))
-    head.strength.fill_(0.7)
-    head.temperature.fill_(1.3)
-    copy = load(model.save(tmp_path)).eval()
-    images, known = torch.randn(2, 3, SIZE, SIZE), torch.full((2, 20), -1)
-    known[:, 2] = 1
-    assert torch.equal(copy(images, known), model(images, known))
-    assert copy.head.state_dict().keys() == head.state_dict().keys()
-    assert copy.recipe == model.recipe == voc_graph("coupled").recipe
-    alone = build("coupled-test_efficientnet", ["dog", "cat"]).eval()
-    assert torch.equal(load(alone.save(tmp_path / "alone")).eval()(images), alone(images))
+# --- levels -------------------------------------------------------------------------------------------------
 
 
 def test_a_shared_backbone_keeps_its_levels(backbones, colour_graph):
@@ -588,133 +518,18 @@ def test_a_shared_backbone_keeps_its_levels(backbones, colour_graph):
         assemble(backbone, "linear", colour_graph, levels=2)
 
 
-def test_saving_replaces_what_was_there(model, tmp_path):
-    model.save(tmp_path)
-    perturb(model)
-    model.save(str(tmp_path))
-    images = torch.randn(1, 3, 32, 32)
-    assert torch.equal(load(str(tmp_path)).eval()(images), model(images))
-
-
-def test_saves_channels_last(model, tmp_path):
-    model.to(memory_format=torch.channels_last)
-    images = torch.randn(1, 3, 32, 32)
-    torch.testing.assert_close(load(model.save(tmp_path)).eval()(images), model(images), atol=1e-5, rtol=1e-4)
-
-
-def test_notes_that_are_no_json(model, tmp_path):
-    model.notes["scores"] = torch.zeros(2)
-    with pytest.raises(InputError, match=r"options and notes must be JSON: .*Tensor"):
-        model.save(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
-def test_a_file_is_missing(file, model, tmp_path):
-    model.save(tmp_path)
-    (tmp_path / file).unlink()
-    with pytest.raises(InputError, match=rf"no saved model there \({file} is missing\)"):
-        load(tmp_path)
-
-
-def test_no_such_folder(tmp_path):
-    with pytest.raises(InputError, match="nowhere: no saved model there"):
-        load(tmp_path / "nowhere")
-
-
-def edit_config(directory: Path, **changes: object) -> None:
-    config = json.loads((directory / CONFIG).read_text()) | changes
-    config = {key: value for key, value in config.items() if value != "delete"}
-    (directory / CONFIG).write_text(json.dumps(config))
-
-
-def test_damaged_files(model, tmp_path):
-    model.save(tmp_path)
-    config, weights = (tmp_path / CONFIG).read_text(), (tmp_path / WEIGHTS).read_bytes()
-    for text in (config[:-20], "", "\x00\x01"):
-        (tmp_path / CONFIG).write_text(text)
-        with pytest.raises(InputError, match="the saved model is damaged"):
-            load(tmp_path)
-    (tmp_path / CONFIG).write_text(config)
-    for content in (weights[:100], weights[:-4], b"", b"\xff" * 1000):
-        (tmp_path / WEIGHTS).write_bytes(content)
-        with pytest.raises(InputError, match="the saved model is damaged"):
-            load(tmp_path)
-
-
-@pytest.mark.parametrize("key", ["name", "options", "label_names", "recipe", "img_size", "input", "notes"])
-def test_a_config_that_lacks_something(key, model, tmp_path):
-    edit_config(model.save(tmp_path), **{key: "delete"})
-    with pytest.raises(InputError, match=rf"config\.json: the saved model is damaged \({key} missing\)"):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize("version", [2, None, "1"])
-def test_unknown_formats(version, model, tmp_path):
-    edit_config(model.save(tmp_path), format=version)
-    with pytest.raises(InputError, match=rf"config\.json: format {version!r}; this version reads 1"):
-        load(tmp_path)
-    (tmp_path / CONFIG).write_text("[]")
-    with pytest.raises(InputError, match="format 'list'; this version reads 1"):
-        load(tmp_path)
-
-
-def test_weights_of_another_model(model, colour_graph, tmp_path):
-    model.save(tmp_path / "a")
-    build("mlgcn-test_efficientnet", colour_graph, widths=(8,)).save(tmp_path / "b")
-    build("linear-test_vit", colour_graph).save(tmp_path / "c")
-    (tmp_path / "a" / WEIGHTS).write_bytes((tmp_path / "b" / WEIGHTS).read_bytes())
-    with pytest.raises(
-        InputError,
-        match=r"weights of another model.*convs\.0\.conv\.lin\.weight is \(8, 300\) instead of \(16, 300\)",
-    ):
-        load(tmp_path / "a")
-    (tmp_path / "a" / WEIGHTS).write_bytes((tmp_path / "c" / WEIGHTS).read_bytes())
-    with pytest.raises(InputError):
-        load(tmp_path / "a")
-    (tmp_path / "c" / WEIGHTS).write_bytes((tmp_path / "b" / WEIGHTS).read_bytes())
-    with pytest.raises(
-        InputError, match=r"model\.safetensors: these are the weights of another model: \d+ missing"
-    ):
-        load(tmp_path / "c")
-
-
-def test_a_graph_in_the_weights_that_is_none(model, tmp_path):
-    model.save(tmp_path)
-    tensors = safetensors.torch.load_file(tmp_path / WEIGHTS)
-    tensors["head.edge_index"] = tensors["head.edge_index"] + 2
-    safetensors.torch.save_file(tensors, tmp_path / WEIGHTS)
-    with pytest.raises(InputError, match="not a label graph"):
-        load(tmp_path)
-
-
-def test_the_options_of_a_file_reach_the_head_alone(model, tmp_path):
-    edit_config(model.save(tmp_path), options={"pretrained": True})
-    with pytest.raises(InputError, match="unknown option of head 'mlgcn' 'pretrained'"):
-        load(tmp_path)
-
-
-class Bomb:
-    def __reduce__(self):
-        return (Path.touch, (Path("exploded"),))
-
-
-def test_never_unpickles(model, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    model.save("model")
-    for file in (WEIGHTS, CONFIG):
-        content = Path("model", file).read_bytes()
-        Path("model", file).write_bytes(pickle.dumps(Bomb()))
-        with pytest.raises(InputError, match="the saved model is damaged"):
-            load("model")
-        torch.save({"state_dict": Bomb()}, Path("model", file))
-        with pytest.raises(InputError, match="the saved model is damaged"):
-            load("model")
-        Path("model", file).write_bytes(content)
-    assert not Path("exploded").exists()
-
-
-def test_plain_labels_load_again(tmp_path):
-    model = build("mlp-test_efficientnet", ["Ωμέγα", 'a "b"', "c, d"], widths=(8,))
-    assert load(model.save(tmp_path)).label_names == ["Ωμέγα", 'a "b"', "c, d"]
-    assert unlinked_labels(model.label_names).x is None
+def test_feature_levels_travel(colour_graph, tmp_path):
+    """The backbone gives as many maps as the head asks for, and does again when loaded."""
+    model = build("cma-test_efficientnet", colour_graph, img_size=SIZE, levels=3, widths=(16,)).eval()
+    assert model.backbone.levels == 3
+    assert [level.classifiers.in_channels for level in model.head.levels] == model.backbone.level_features
+    perturb(model.head)
+    copy = load(model.save(tmp_path)).eval()
+    assert copy.backbone.levels == 3
+    images = torch.randn(2, 3, SIZE, SIZE)
+    assert torch.equal(copy(images), model(images))
+    assert torch.equal(model(images), model.head(model.backbone(images)))
+    program = torch.export.export(model, (images,))
+    torch.testing.assert_close(program.module()(images), model(images), atol=1e-5, rtol=1e-4)
+    model.train()(images).sum().backward()
+    assert all(parameter.grad.any() for parameter in model.head.parameters())

@@ -17,8 +17,9 @@ from zoo.heads import Head, head_options, list_heads
 from zoo.label_spaces import label_space
 from zoo.larger_graphs import reordered_graph
 from zoo.lookup import InputError
-from zoo.model import MultiLabelClassifier, assemble, build, load
+from zoo.model import MultiLabelClassifier, assemble, build
 from zoo.new_labels import add_labels
+from zoo.saved_model import load
 
 ABLE = [name for name in list_heads() if entry_class(name).take_graph is not Head.take_graph]
 READ_EDGES = [name for name in ABLE if name != "mldecoder_words"]

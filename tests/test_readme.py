@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_heads import entry_class
 
-from zoo.cli import COMMANDS, _check_options, _parser, _spell_out_flags
+from zoo.cli import COMMANDS, _check_options, _find_recipes, _parser, _spell_out_flags
 from zoo.convs import CONVS
 from zoo.data import DATASETS
 from zoo.edges import EDGES
@@ -46,7 +46,7 @@ def test_there_are_six_snippets():
 @pytest.mark.parametrize("line", COMMAND_LINES)
 def test_command_lines_parse(line):
     name, *rest = shlex.split(line)
-    parser = _parser(name, COMMANDS[name])
+    parser, rest = _parser(name, COMMANDS[name]), _find_recipes(rest)
     _check_options(name, parser, rest)
     parser.parse_args(_spell_out_flags(name, parser, rest))
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from zoo.heads import list_heads
     from zoo.label_spaces import label_counts, label_space, list_label_spaces
     from zoo.lookup import InputError
-    from zoo.model import MultiLabelClassifier, build, list_models, load
+    from zoo.model import MultiLabelClassifier, build, list_models
     from zoo.published_weights import load_published
+    from zoo.saved_model import load
 
 _HOME = {
     "InputError": "lookup",
@@ -40,7 +41,7 @@ _HOME = {
     "list_heads": "heads",
     "list_label_spaces": "label_spaces",
     "list_models": "model",
-    "load": "model",
+    "load": "saved_model",
     "load_graph": "graph_files",
     "load_published": "published_weights",
     "open_dataset": "data",

@@ -199,17 +199,6 @@ class Backbone(nn.Module):
         """For evaluation: the whole image squashed to the input size and normalised as in pretraining."""
         return timm.data.create_transform(**self.data_config)
 
-    def train_transform(
-        self, scale: tuple[float, float] = (0.5, 1.0)
-    ) -> Callable[[Image.Image], Float[Tensor, "3 H W"]]:
-        """A light training transform: random resized crop, horizontal flip.
-
-        Args:
-            scale: least and greatest share of the image's area that a crop keeps. ImageNet's usual 0.08 would
-                crop away the objects that most labels stand for.
-        """
-        return timm.data.create_transform(**self.data_config, is_training=True, scale=scale, color_jitter=0.0)
-
     def _to_map(self, features: Tensor | Sequence[Tensor], height: int, width: int) -> Tensor:
         if not isinstance(features, Tensor):
             return self._join(features, height, width)

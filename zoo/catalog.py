@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+from zoo.augment import AUGMENTATIONS
 from zoo.convs import conv_spec
 from zoo.cost import backbone_size, head_cost
 from zoo.heads import HEADS, graph_edges, head_class, overrides, uses_graph
@@ -80,11 +81,21 @@ def describe_label_spaces(names: list[str]) -> None:
 
 def describe_losses(names: list[str]) -> None:
     """Options with their defaults, and what they are."""
+    _describe_functions("loss", names, LOSSES, given="label_counts")
+
+
+def describe_augmentations(names: list[str]) -> None:
+    """Options with their defaults, and what they are."""
+    _describe_functions("augmentation", names, AUGMENTATIONS, given="data_config")
+
+
+def _describe_functions(kind: str, names: list[str], table: Mapping[str, Any], given: str) -> None:
+    """Of entries that are called with options, and with one argument that is none."""
     rows: list[dict[str, Any]] = []
     for name in names:
-        parameters = inspect.signature(LOSSES[name]).parameters.values()
-        options = {option.name: option.default for option in parameters if option.name != "label_counts"}
-        rows.append({"loss": name, "options": _assigned(options), "what it is": _first_line(LOSSES[name])})
+        parameters = inspect.signature(table[name]).parameters.values()
+        options = {option.name: option.default for option in parameters if option.name != given}
+        rows.append({kind: name, "options": _assigned(options), "what it is": _first_line(table[name])})
     show_rows(rows)
 
 

@@ -7,6 +7,7 @@ Options come from the functions' signatures: signature, YAML (``--config run.yam
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
 import itertools
 import os
@@ -14,25 +15,27 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo._version import __version__
 from zoo.arguments import parse_arguments
-from zoo.commands import compare, convert, evaluate, graph, list_, predict, train
-from zoo.lookup import InputError, lookup, unknown
+from zoo.commands import compare, convert, evaluate, graph, list_, predict, scan, train
+from zoo.lookup import InputError, lookup, message_alone, unknown
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., int | None]] = {
     "compare": compare,
     "list": list_,
     "graph": graph,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "scan": scan,
     "convert": convert,
 }
 POSITIONAL: dict[str, dict[str, str | None]] = {
@@ -40,12 +43,18 @@ POSITIONAL: dict[str, dict[str, str | None]] = {
     "predict": {"images": "+"},
     "convert": {"checkpoint": None},
 }
+# Options that a command takes as one object: parameter -> where its dataclass is, whose fields are the options.
+GROUPS: dict[str, dict[str, str]] = {
+    "compare": {"protocol": "zoo.protocol.Protocol"},
+    "train": {"recipe": "zoo.recipe.Recipe", "runtime": "zoo.runtime.Runtime"},
+}
+RECIPES = Path(__file__).parent / "recipes"
 # What the extra "train" installs, by the names that are imported.
 TRAIN_PACKAGES = ("iterstrat", "lightning", "matplotlib", "sklearn", "tensorboard")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 2 for wrong input, 130 when interrupted."""
+    """Runs one command; returns the exit status: the command's own or 0, 2 for wrong input, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Threads that wait must sleep, not spin: where anything else runs beside them, spinning made heads ten times
     # slower. It has to be said before torch is imported.
@@ -68,15 +77,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             for file in files:
                 import_module_file(file)
         parser = _parser(name, function)
+        rest = _find_recipes(rest)
         _check_options(name, parser, rest)
         values = parse_arguments(parser, _spell_out_flags(name, parser, rest))
         values.pop("config", None)
-        function(**values)
+        for key, group in _groups(name).items():
+            values[key] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        status = function(**values) or 0
         sys.stdout.flush()
-        return 0
+        return status
     except InputError as error:
-        # A DataLoader's worker sends its error as text, with the traceback before it.
-        return _fail(str(error).rpartition(f"{InputError.__module__}.InputError: ")[2])
+        return _fail(message_alone(error))
     except ModuleNotFoundError as error:
         return _fail(_missing(error))
     except BrokenPipeError:  # `zoo list models | head` has seen enough
@@ -134,11 +145,28 @@ def _version() -> str:
     )
 
 
-def _summary(function: Callable[..., None]) -> str:
+def _summary(function: Callable[..., int | None]) -> str:
     return (inspect.getdoc(function) or "").partition("\n")[0]
 
 
-def _parser(name: str, function: Callable[..., None]) -> ArgumentParser:
+def _groups(name: str) -> dict[str, Any]:
+    """The dataclasses whose fields are options of a command, by its parameter."""
+    places = {key: path.rpartition(".") for key, path in GROUPS.get(name, {}).items()}
+    return {key: getattr(importlib.import_module(module), cls) for key, (module, _, cls) in places.items()}
+
+
+def _find_recipes(arguments: Sequence[str]) -> list[str]:
+    """``--config modern`` as the file of the recipe that ships under this name."""
+    shipped = {path.stem: str(path) for path in RECIPES.glob("*.yaml")}
+    files, rest = _take("--config", arguments)
+    for file in files:
+        if not Path(file).suffix and not Path(file).exists():
+            lookup("recipe", file, shipped)
+    # First, so that options on the command line go before them wherever they stand.
+    return [f"--config={shipped.get(file, file)}" for file in files] + rest
+
+
+def _parser(name: str, function: Callable[..., int | None]) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=f"zoo {name}", description=_summary(function), exit_on_error=False)
@@ -148,7 +176,10 @@ def _parser(name: str, function: Callable[..., None]) -> ArgumentParser:
     for key, count in positional.items():
         # Without a default of its own, or that would go before what a YAML file says.
         parser.add_argument(key, nargs=count, help=documented[key], default=argparse.SUPPRESS)
-    parser.add_function_arguments(function, skip={*positional}, as_group=False)
+    groups = _groups(name)
+    parser.add_function_arguments(function, skip={*positional, *groups}, as_group=False)
+    for group in groups.values():
+        parser.add_class_arguments(group, as_group=False)
     for action in parser._actions:  # the docstrings' markup is none in a terminal
         action.help = re.sub(r":\w+:`([^`]+)`|``([^`]+)``", r"\1\2", action.help or "")
     return parser
@@ -184,7 +215,8 @@ def _check_config(name: str, path: Path, known: set[str]) -> None:
 
 def _spell_out_flags(name: str, parser: ArgumentParser, arguments: Sequence[str]) -> list[str]:
     """``--verbose`` as ``--verbose=true``: what is true or false may be given by its name alone, anywhere."""
-    flags = {f"--{action.dest}" for action in parser._actions if getattr(action, "_typehint", None) is bool}
+    kinds = {f"--{action.dest}": getattr(action, "_typehint", None) for action in parser._actions}
+    flags = {option for option, kind in kinds.items() if kind is bool or kind == bool | Literal["auto"]}
     spelt, rest = [], []
     for argument, following in itertools.pairwise([*arguments, "--"]):
         # Where a word may stand for itself, only true and false are the flag's.

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 from zoo.lookup import InputError, lookup
 from zoo.tables import show, show_metrics
+
+if TYPE_CHECKING:
+    from zoo.protocol import Protocol
+    from zoo.recipe import Recipe
+    from zoo.runtime import Runtime
 
 
 def compare(
@@ -21,7 +27,9 @@ def compare(
     pretrained: bool | str = True,
     output: str | None = None,
     workers: int = 2,
-    **protocol: Any,
+    on_error: Literal["raise", "skip"] = "raise",
+    *,
+    protocol: Protocol,
 ) -> None:
     """Compare models on one data set: table, report, plots. A second call goes on where the first stopped.
 
@@ -32,19 +40,21 @@ def compare(
         pretrained: the backbones' weights: true (timm's), false, or a file.
         output: folder of the report; runs/compare/<data> unless given.
         workers: processes that read images.
+        on_error: what to do with images that cannot be read: raise an error, or skip them and say how many.
     """
-    from zoo.comparison import Protocol
     from zoo.comparison import compare as run
-    from zoo.data import open_dataset
+    from zoo.data import open_dataset, readable
 
     dataset = open_dataset(data)
+    if on_error == "skip":
+        dataset = readable(dataset, workers=workers)
     folder = Path(output or f"runs/compare/{dataset.name}")
     print(dataset.describe())
     result = run(
         dataset,
         models,
         controls=controls,
-        protocol=Protocol(**protocol),
+        protocol=protocol,
         pretrained=pretrained,
         output=folder,
         workers=workers,
@@ -61,10 +71,10 @@ def list_(
     labels: str = "coco2014",
     map_size: int = 14,
 ) -> None:
-    """List heads, convolutions, label spaces, data sets, losses, backbones or models by name.
+    """List heads, convolutions, label spaces, data sets, losses, augmentations, backbones or models by name.
 
     Args:
-        kind: all, heads, convs, label_spaces, datasets, losses, backbones or models.
+        kind: all, heads, convs, label_spaces, datasets, losses, augmentations, backbones or models.
         pattern: shell pattern on the names, such as '*gcn-resnext*'.
         verbose: what each is, and what heads cost; backbones and models have names alone.
         backbone: whose feature map the costs of heads are counted on.
@@ -75,6 +85,7 @@ def list_(
 
     import zoo
     from zoo import catalog
+    from zoo.augment import AUGMENTATIONS
     from zoo.backbones import list_backbones
     from zoo.data import DATASETS
     from zoo.losses import LOSSES
@@ -85,6 +96,7 @@ def list_(
         "label_spaces": zoo.list_label_spaces,
         "datasets": lambda: sorted(DATASETS),
         "losses": lambda: sorted(LOSSES),
+        "augmentations": lambda: sorted(AUGMENTATIONS),
         "backbones": list_backbones,
         "models": zoo.list_models,
     }
@@ -94,6 +106,7 @@ def list_(
         "label_spaces": catalog.describe_label_spaces,
         "datasets": lambda names: catalog.say_what_it_is("data set", names, DATASETS),
         "losses": catalog.describe_losses,
+        "augmentations": catalog.describe_augmentations,
     }
     if kind != "all":
         kinds = {kind: lookup("kind", kind, kinds)}
@@ -204,11 +217,13 @@ def train(
     p: float = 0.2,
     embeddings: str = "glove",
     unknown_words: str = "error",
-    resume: bool = False,
-    workers: int = 2,
-    **recipe: Any,
+    resume: bool | Literal["auto"] = False,
+    on_error: Literal["raise", "skip"] = "raise",
+    *,
+    recipe: Recipe,
+    runtime: Runtime,
 ) -> None:
-    """Train one model, keep the best epoch, and test it.
+    """Train one model, keep the best epoch, and test it. --config modern takes a shipped recipe.
 
     Args:
         model: such as mlgcn-resnet18, or with options mlgcn-resnet18:conv=GATConv:pooling=avg.
@@ -224,24 +239,32 @@ def train(
         p: share of a label's features that comes from its neighbours.
         embeddings: glove, minilm, spectral, asge, onehot, random, or a file of word vectors.
         unknown_words: what to do with labels that have no vector: error, or a fallback.
-        resume: go on from the last checkpoint in the output folder.
-        workers: processes that read images.
+        resume: go on from the last checkpoint in the output folder; auto if there is one.
+        on_error: what to do with images that cannot be read: raise an error, or skip them and say how many.
     """
+    # Before any other name is bound.
+    config = locals() | {"recipe": asdict(recipe), "runtime": asdict(runtime)}
+
     import torch
 
     from zoo.controls import control
-    from zoo.data import open_dataset
+    from zoo.data import open_dataset, readable
     from zoo.entry import Entry
     from zoo.graph import label_graph, unlinked_labels
     from zoo.graph_files import load_graph
     from zoo.heads import graph_edges, uses_graph
     from zoo.model import build
     from zoo.plots import plot_curves
-    from zoo.train import Recipe, fit
+    from zoo.runtime import is_first_process
+    from zoo.train import fit
 
-    entry, settings, dataset = Entry.parse(model), Recipe(**recipe), open_dataset(data)
+    entry, dataset = Entry.parse(model), open_dataset(data)
+    if on_error == "skip":
+        dataset = readable(dataset, workers=runtime.workers)
     folder = Path(output or f"runs/train/{dataset.name}/{entry.name.replace(':', '-')}")
-    print(dataset.describe())
+    first = is_first_process()
+    if first:
+        print(dataset.describe())
     labels = unlinked_labels(dataset.label_names)
     head = entry.model.partition("-")[0]
     if (graph or edges) and not uses_graph(head):
@@ -260,19 +283,22 @@ def train(
             unknown_words=unknown_words,
         )
     if entry.graph != "real":
-        labels = control(labels, entry.graph, settings.seed)
-    torch.manual_seed(settings.seed)
+        labels = control(labels, entry.graph, recipe.seed)
+    torch.manual_seed(recipe.seed)
     classifier = build(entry.model, labels, pretrained=pretrained, img_size=img_size, **entry.options)
     run = fit(
         classifier,
         dataset,
-        settings,
+        recipe,
         folder,
+        runtime=runtime,
         freeze_backbone=freeze_backbone,
         resume=resume,
-        workers=workers,
         progress=sys.stdout.isatty(),  # a bar in a file is noise
+        config=config,
     )
+    if not first:
+        return
     plot_curves(run.history, folder / "curves.png")
     if run.test is not None:
         print(f"{entry.name} on {dataset.name}, test split")
@@ -284,9 +310,10 @@ def evaluate(
     data: str,
     model: str = "runs/compare/openmoji/best_model",
     split: str = "test",
-    threshold: float = 0.5,
+    threshold: float | None = None,
     output: str | None = None,
     workers: int = 2,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> None:
     """Test a saved model on a data set.
 
@@ -294,24 +321,32 @@ def evaluate(
         data: a data set by name, a label file or a folder, with the model's labels in any order.
         model: folder of a saved model.
         split: train, val, test or all.
-        threshold: scores at or above it are predictions.
+        threshold: scores at or above it are predictions; the model's thresholds unless given, 0.5 where it has none.
         output: a .npz file for the scores of every image.
         workers: processes that read images.
+        on_error: what to do with images that cannot be read: raise an error, or skip them and say how many.
     """
     from rich.table import Table
 
-    from zoo.data import open_dataset
+    from zoo.data import open_dataset, readable
     from zoo.evaluate import evaluate as run
-    from zoo.model import load
+    from zoo.predict_inputs import label_thresholds
+    from zoo.saved_model import load
 
     classifier, dataset = load(model), open_dataset(data)
+    own = classifier.thresholds if threshold is None else threshold
+    limits = label_thresholds(own, classifier.label_names)
     images = dataset if split == "all" else dataset.split(split)
+    if on_error == "skip":
+        images = readable(images, workers=workers)
     evaluation = run(classifier, images, workers=workers, progress=sys.stdout.isatty())
     print(f"{classifier.name} on {dataset.name}, {split} split, {len(evaluation.images):,} images")
-    print(f"protocol: {dataset.protocol}")
-    show_metrics(evaluation.metrics(threshold))
+    print(f"protocol: {images.protocol}")
+    low, high = limits.aminmax()
+    print(f"threshold: {low:.3g}" + (f" to {high:.3g}, each label's own" if low < high else ""))
+    show_metrics(evaluation.metrics(limits))
     table = Table(box=None, pad_edge=False)
-    columns = evaluation.per_label(threshold)
+    columns = evaluation.per_label(limits)
     table.add_column("label", overflow="fold")
     for column in columns:
         table.add_column(column, justify="right")
@@ -327,9 +362,10 @@ def predict(
     images: list[str],
     model: str = "runs/compare/openmoji/best_model",
     known: str | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     top_k: int | None = None,
     output: str | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> None:
     """Say which labels images have.
 
@@ -337,26 +373,61 @@ def predict(
         images: files, or folders of them.
         model: folder of a saved model.
         known: labels known already, for a head that reasons from them (coupled): beach or beach,snow=false.
-        threshold: labels at or above this score are named.
+        threshold: labels at or above this score are named; the model's thresholds unless given, 0.5 where it has none.
         top_k: name this many labels instead, whatever their scores.
         output: a CSV file for the predictions: image, label, score.
+        on_error: what to do with images that cannot be read: raise an error, or skip them and name them at the end.
     """
     import csv
 
-    from zoo.data.images import find_images
-    from zoo.model import load
+    from zoo.data.images import ImageError, find_images, read_image
+    from zoo.predict_inputs import THRESHOLD
+    from zoo.saved_model import load
 
     classifier, files = load(model), find_images(images)
-    predictions = classifier.predict(files, known=_known_labels(known), threshold=threshold, top_k=top_k)
-    rows = []
-    for file, labels in zip(files, predictions, strict=True):
-        named = ", ".join(f"{label} {score:.2f}" for label, score in labels.items())
-        print(f"{file}: {named or f'no label at or above {threshold}'}")
-        rows += [(file, label, f"{score:.6f}") for label, score in labels.items()]
+    own = THRESHOLD if classifier.thresholds is None else "its threshold"
+    classifier.predict([], threshold=threshold, top_k=top_k)  # wrong options are found before images are read
+    rows, skipped = [], []
+    for start in range(0, len(files), 32):  # so that no more pictures than these are in memory
+        read, pictures = [], []
+        for file in files[start : start + 32]:
+            try:
+                pictures.append(read_image(file))
+                read.append(file)
+            except ImageError as error:
+                if on_error == "raise":
+                    raise InputError(f"{error} (--on_error skip predicts the others)") from error
+                skipped.append(str(error))
+        predictions = classifier.predict(
+            pictures, known=_known_labels(known), threshold=threshold, top_k=top_k
+        )
+        for file, labels in zip(read, predictions, strict=True):
+            named = ", ".join(f"{label} {score:.2f}" for label, score in labels.items())
+            print(f"{file}: {named or f'no label at or above {own if threshold is None else threshold}'}")
+            rows += [(file, label, f"{score:.6f}") for label, score in labels.items()]
     if output:
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         with open(output, "w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([("image", "label", "score"), *rows])
+    if skipped:
+        print(f"{len(skipped):,} of {len(files):,} images skipped:", *skipped, sep="\n  ", file=sys.stderr)
+
+
+def scan(data: str, output: str | None = None, workers: int = 2) -> int:
+    """Read every image of a data set: which ones cannot be read, and what is unusual about the others.
+
+    Args:
+        data: a data set by name, a label file or a folder.
+        output: a CSV file for the images that cannot be read: file, kind, message.
+        workers: processes that read images.
+    """
+    from zoo.data import open_dataset, scan_images
+
+    result = scan_images(open_dataset(data), workers=workers)
+    print(result.report())
+    if output:
+        print(f"Table: {result.save(output)}")
+    return 1 if result.problems else 0
 
 
 def convert(

@@ -79,11 +79,23 @@ class Evaluation:
     images: list[str]
     f1_targets: Integer[Tensor, "N L"] | None = None
 
-    def metrics(self, threshold: float = 0.5) -> dict[str, float]:
-        """mAP, CP CR CF1 OP OR OF1, top-3, and macro, micro and samples P R F1."""
+    @classmethod
+    def of(cls, data: ImageDataset, scores: Tensor, targets: Tensor) -> Evaluation:
+        """The evaluation of scores (N, L) of a data set's images, with the targets (N, L) for AP."""
+        f1_targets = data.f1_targets()
+        return cls(
+            scores,
+            targets,
+            data.label_names,
+            [str(path) for path in data.images],
+            None if f1_targets is None else torch.from_numpy(f1_targets),
+        )
+
+    def metrics(self, threshold: float | Tensor = 0.5) -> dict[str, float]:
+        """mAP, CP CR CF1 OP OR OF1, top-3, and macro, micro and samples P R F1; the threshold may be (L,)."""
         return multilabel_metrics(self.scores, self.targets, threshold=threshold, f1_targets=self.f1_targets)
 
-    def per_label(self, threshold: float = 0.5) -> dict[str, Tensor]:
+    def per_label(self, threshold: float | Tensor = 0.5) -> dict[str, Tensor]:
         """AP, precision, recall, F1 and positives of each label, (L,) each."""
         return per_label_metrics(self.scores, self.targets, threshold=threshold, f1_targets=self.f1_targets)
 
@@ -129,11 +141,4 @@ def evaluate(
         data.with_transform(model.backbone.transform()), batch_size=batch_size, num_workers=workers
     )
     scores, targets = compute_scores(model, loader, progress=progress)
-    f1_targets = data.f1_targets()
-    return Evaluation(
-        scores,
-        targets,
-        model.label_names,
-        [str(path) for path in data.images],
-        None if f1_targets is None else torch.from_numpy(f1_targets),
-    )
+    return Evaluation.of(data, scores, targets)

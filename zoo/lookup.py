@@ -16,6 +16,11 @@ class InputError(ValueError):
     """
 
 
+def message_alone(error: InputError) -> str:
+    """The message without what a DataLoader adds: a worker sends its error as text, with the traceback before it."""
+    return str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
+
+
 def unknown(kind: str, name: object, known: Iterable[str], show: int = 12) -> InputError:
     """The error for a name that is not among the known ones.
 

@@ -6,41 +6,36 @@ zoo.build("mlgcn-resnext50")    head name, hyphen, timm name
 from __future__ import annotations
 
 import fnmatch
-import importlib.metadata
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch_geometric.data import Data
 
-from zoo._version import __version__
-from zoo.backbones import Backbone, list_backbones, load_weights, resolve
-from zoo.data.images import read_image, to_rgb
+from zoo.backbones import Backbone, list_backbones, resolve
 from zoo.graph import check_graph, unlinked_labels
 from zoo.heads import HEADS, Head, build_head, check_reasons, fold_head, graph_edges, head_options
 from zoo.label_spaces import label_space
 from zoo.larger_graphs import Edges, Vectors
-from zoo.lookup import InputError, lookup, unknown
+from zoo.lookup import InputError, lookup
 from zoo.new_labels import Frequency, add_labels
-
-Known: TypeAlias = Mapping[str, bool | int] | Sequence[Mapping[str, bool | int]]
-
-FORMAT = 1
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-CONFIG_KEYS = ("name", "options", "label_names", "recipe", "img_size", "input", "notes")
+from zoo.predict_inputs import (
+    THRESHOLD,
+    Known,
+    Thresholds,
+    image_list,
+    image_tensor,
+    known_labels,
+    label_thresholds,
+)
 
 
 class MultiLabelClassifier(nn.Module):
-    """Images (B, 3, H, W) to logits (B, L). Made by :func:`build` or :func:`load`.
+    """Images (B, 3, H, W) to logits (B, L). Made by :func:`build` or :func:`zoo.load`.
 
     Attributes:
         backbone: images to feature map.
@@ -48,7 +43,7 @@ class MultiLabelClassifier(nn.Module):
         name: ``<head>-<timm name>``.
         options: what was given to the head, beside its defaults.
         recipe: how the label graph was made.
-        notes: anything JSON can hold that should travel with the weights (metrics, thresholds, provenance).
+        notes: anything JSON can hold that should travel with the weights (metrics, provenance).
     """
 
     def __init__(
@@ -58,6 +53,7 @@ class MultiLabelClassifier(nn.Module):
         self.backbone, self.head = backbone, head
         self.name, self.options, self.recipe = name, options, recipe
         self.notes: dict[str, Any] = {}
+        self._thresholds: Tensor | None = None
 
     def forward(
         self, images: Float[Tensor, "B 3 H W"], known: Int[Tensor, "B L"] | None = None
@@ -78,6 +74,22 @@ class MultiLabelClassifier(nn.Module):
         """The L labels, in the order of the logits."""
         return self.head.label_names
 
+    @property
+    def thresholds(self) -> Float[Tensor, " L"] | None:
+        """The score from which on each label is predicted, (L,) in 0..1 on the CPU; None for 0.5 throughout.
+
+        Set it to a number for all labels, to L of them, or to label and number, where labels left out have 0.5. It is
+        saved with the model.
+
+        Raises:
+            InputError: when set, to an unknown label, another number of thresholds, a threshold out of 0..1.
+        """
+        return self._thresholds
+
+    @thresholds.setter
+    def thresholds(self, value: Thresholds | None) -> None:
+        self._thresholds = None if value is None else label_thresholds(value, self.label_names)
+
     @torch.inference_mode()
     def scores(
         self, images: Any, batch_size: int = 32, *, known: Known | None = None
@@ -87,40 +99,26 @@ class MultiLabelClassifier(nn.Module):
         training = self.training
         self.eval()
         try:
-            pictures, rows = _as_list(images), []
-            facts = None if known is None else self._facts(known, len(pictures)).to(parameter.device)
+            pictures, rows = image_list(images), []
+            facts = None if known is None else known_labels(known, self.label_names, len(pictures))
             for start in range(0, len(pictures), batch_size):
-                batch = [_as_tensor(picture, transform) for picture in pictures[start : start + batch_size]]
+                batch = [image_tensor(picture, transform) for picture in pictures[start : start + batch_size]]
                 if len(sizes := {tuple(tensor.shape[1:]) for tensor in batch}) > 1:
                     raise InputError(f"float tensors of one call must be of one size, not {sorted(sizes)}")
                 # to(parameter): to its device and its precision
                 inputs = torch.stack(batch).to(parameter)
-                some = None if facts is None else facts[start : start + batch_size]
+                some = None if facts is None else facts[start : start + batch_size].to(parameter.device)
                 rows.append(self(inputs, some).float().sigmoid().cpu())
             return torch.cat(rows) if rows else torch.empty(0, len(self.label_names))
         finally:
             self.train(training)
-
-    def _facts(self, known: Known, num_images: int) -> Int[Tensor, "N L"]:
-        """What is known of the labels: 1 present, 0 absent, -1 not."""
-        each = [known] * num_images if isinstance(known, Mapping) else list(known)
-        if len(each) != num_images:
-            raise InputError(f"known labels are given for {len(each)} images, but there are {num_images}")
-        column = {name: i for i, name in enumerate(self.label_names)}
-        facts = torch.full((num_images, len(column)), -1)
-        for row, labels in zip(facts, each, strict=True):
-            for label, present in labels.items():
-                if present not in (0, 1):
-                    raise InputError(f"the known label {label!r} must be True or False, not {present!r}")
-                row[lookup("label", label, column)] = int(present)
-        return facts
 
     def predict(
         self,
         images: Any,
         *,
         known: Known | None = None,
-        threshold: float = 0.5,
+        threshold: Thresholds | None = None,
         top_k: int | None = None,
         batch_size: int = 32,
     ) -> list[dict[str, float]]:
@@ -131,7 +129,8 @@ class MultiLabelClassifier(nn.Module):
                 are already resized and normalised; a tensor (B, 3, H, W) is B of them.
             known: labels that are known already, for a head that reasons from them (``coupled``, ``logitgcn``):
                 ``{"beach": True, "snow": False}``, the same for all images or one for each.
-            threshold: labels at or above this score are returned.
+            threshold: labels at or above this score are returned; one for all labels, or in any form that
+                :attr:`thresholds` takes. The model's own unless given, 0.5 where it has none.
             top_k: return this many labels whatever their scores, instead.
             batch_size: images at a time.
 
@@ -140,16 +139,17 @@ class MultiLabelClassifier(nn.Module):
 
         Raises:
             InputError: an image that does not decode, or of a type that is not one of these; known labels that
-                the model does not have, or that its head cannot reason from.
+                the model does not have, or that its head cannot reason from;
+                a threshold out of its range.
         """
         if top_k is not None and top_k < 1:
             raise InputError(f"top_k must be at least 1, not {top_k}")
+        limits = label_thresholds(self.thresholds if threshold is None else threshold, self.label_names)
         results = []
         for row in self.scores(images, batch_size, known=known):
-            values, indices = row.sort(descending=True, stable=True)
-            keep = top_k if top_k is not None else int((values >= threshold).sum())
-            best = zip(indices[:keep].tolist(), values[:keep].tolist(), strict=True)
-            results.append({self.label_names[i]: value for i, value in best})
+            order = row.argsort(descending=True, stable=True)
+            best = order[(row >= limits)[order]] if top_k is None else order[:top_k]
+            results.append({self.label_names[i]: row[i].item() for i in best.tolist()})
         return results
 
     def add_labels(
@@ -164,7 +164,8 @@ class MultiLabelClassifier(nn.Module):
         """Extends the trained model, in place, to labels that it never saw an image of.
 
         For heads that generate what they know of a label from its vector and its neighbours. The labels that are there
-        hear nothing from the new ones, so their logits stay as they are; the new ones come last.
+        hear nothing from the new ones, so their logits stay as they are; the new ones come last. Where the model has
+        thresholds, theirs are 0.5.
 
         Args:
             names: of the K new labels. Or a label graph of all the model's labels and new ones, whose edges and vectors
@@ -196,6 +197,9 @@ class MultiLabelClassifier(nn.Module):
             unknown_words=unknown_words,
             frequency=frequency,
         )
+        if self.thresholds is not None:
+            new = len(self.label_names) - len(self.thresholds)
+            self.thresholds = F.pad(self.thresholds, (0, new), value=THRESHOLD)
         return self
 
     def fold(self) -> MultiLabelClassifier:
@@ -219,45 +223,18 @@ class MultiLabelClassifier(nn.Module):
         # One that is folded already keeps what it was at first.
         origin = {"name": self.name, **_plain(self.options), **self.recipe}
         folded.notes = {"folded_from": origin, **self.notes}
+        folded.thresholds = self.thresholds
         return folded.train(self.training)
 
     def save(self, directory: str | Path) -> Path:
-        """Writes ``model.safetensors`` and ``config.json``: weights, label graph, names and input size.
+        """Writes ``model.safetensors`` and ``config.json``; see :mod:`zoo.saved_model`.
 
         Raises:
             InputError: an option that JSON cannot hold, such as a class of your own as ``conv``.
         """
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        libraries = ("torch", "timm", "torch-geometric")
-        config = {
-            "format": FORMAT,
-            "name": self.name,
-            "options": self.options,
-            "label_names": self.label_names,
-            "recipe": self.recipe,
-            "img_size": self.backbone.img_size,
-            "input": self.backbone.data_config,
-            "notes": self.notes,
-            "versions": {
-                "zoo": __version__,
-                **{library: importlib.metadata.version(library) for library in libraries},
-            },
-        }
-        try:
-            text = json.dumps(config, indent=1)
-        except TypeError as error:
-            raise InputError(
-                f"{self.name} cannot be saved, its options and notes must be JSON: {error}. "
-                "A conv of your own needs a name: zoo.convs.CONVS['mine'] = MyConv"
-            ) from error
-        tensors = {key: value.contiguous() for key, value in self.state_dict().items()}
-        # Written aside and renamed, so that a stop in the middle leaves no half of a model behind.
-        safetensors.torch.save_file(tensors, directory / f"{WEIGHTS}.part")
-        (directory / f"{CONFIG}.part").write_text(text)
-        for file in (WEIGHTS, CONFIG):
-            os.replace(directory / f"{file}.part", directory / file)
-        return directory
+        from zoo.saved_model import save_model
+
+        return save_model(self, directory)
 
 
 def build(
@@ -293,7 +270,7 @@ def build(
     )
 
 
-def assemble(backbone: Backbone, head_name: str, graph: Data, **options: Any) -> MultiLabelClassifier:
+def assemble(backbone: Backbone, head_name: str, graph: Data, /, **options: Any) -> MultiLabelClassifier:
     """A head by name on a backbone that is there already; otherwise as :func:`build`.
 
     A head with several ``levels`` gets as many feature maps from the same backbone.
@@ -315,46 +292,6 @@ def list_models(pattern: str = "*") -> list[str]:
     return fnmatch.filter(names, pattern)
 
 
-def load(directory: str | Path) -> MultiLabelClassifier:
-    """Loads what :meth:`MultiLabelClassifier.save` wrote. No code in the files is ever run.
-
-    Raises:
-        InputError: no model there, or weights that are not those of the model that the config names.
-    """
-    directory = Path(directory)
-    for file in (CONFIG, WEIGHTS):
-        if not (directory / file).is_file():
-            raise InputError(f"{directory}: no saved model there ({file} is missing)")
-    try:
-        config = json.loads((directory / CONFIG).read_text())
-        tensors = safetensors.torch.load_file(directory / WEIGHTS)
-    except (ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"{directory}: the saved model is damaged ({error})") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else type(config).__name__
-        raise InputError(f"{directory / CONFIG}: format {found!r}; this version reads {FORMAT}")
-    if missing := [key for key in CONFIG_KEYS if key not in config]:
-        raise InputError(f"{directory / CONFIG}: the saved model is damaged ({', '.join(missing)} missing)")
-
-    labels = unlinked_labels(config["label_names"])
-    for key in ("x", "edge_index", "edge_weight"):
-        if f"head.{key}" in tensors:
-            labels[key] = tensors[f"head.{key}"]
-    labels.recipe = config["recipe"]
-    head, backbone = split_name(config["name"])
-    # Not build(): the options of a file reach the head alone, and so can ask for no download.
-    model = assemble(
-        Backbone(backbone, img_size=config["img_size"]), head, check_graph(labels), **config["options"]
-    )
-    start = [f"head.{key}" for key in ("norm.mean", "norm.std", "offset")]
-    if tensors.keys() >= {*start}:
-        model.head.standardize(*(tensors[key] for key in start))
-    model.backbone.data_config = config["input"]
-    model.notes = config["notes"]
-    load_weights(model, tensors, directory / WEIGHTS)
-    return model
-
-
 def split_name(name: str) -> tuple[str, str]:
     """A model's name as head and canonical timm name.
 
@@ -374,32 +311,3 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
         key: value if isinstance(value, str | int | float | bool) else str(value)
         for key, value in options.items()
     }
-
-
-def _as_list(images: Any) -> list[Any]:
-    if isinstance(images, str | Path | Image.Image):
-        return [images]
-    if isinstance(images, Tensor | np.ndarray) and images.ndim <= 3:
-        return [images]
-    if isinstance(images, Iterable):
-        return list(images)
-    raise unknown(
-        "kind of image", type(images).__name__, ("path", "PIL image", "uint8 array", "float tensor")
-    )
-
-
-def _as_tensor(image: Any, transform: Any) -> Tensor:
-    if isinstance(image, Tensor) and image.is_floating_point() and image.dim() == 3 and image.size(0) == 3:
-        return image
-    if isinstance(image, str | Path):
-        return transform(read_image(image))
-    if isinstance(image, Image.Image):
-        return transform(to_rgb(image))
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        return transform(Image.fromarray(image))
-    shape = getattr(image, "shape", None)
-    what = type(image).__name__ if shape is None else f"{type(image).__name__} {image.dtype} {tuple(shape)}"
-    raise InputError(
-        f"cannot read an image from {what}: expected a path, a PIL image, a uint8 array (H, W, 3) "
-        "or a normalised float tensor (3, H, W)"
-    )

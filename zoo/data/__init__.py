@@ -14,6 +14,7 @@ from zoo.data.folder import image_folder
 from zoo.data.images import read_image, to_rgb
 from zoo.data.paths import ImagePaths
 from zoo.data.samples import samples_json
+from zoo.data.scan import Scan, readable, scan_images
 from zoo.data.splits import SPLITS, complete_splits, stratified_split
 from zoo.lookup import InputError, unknown
 
@@ -24,11 +25,14 @@ __all__ = [
     "Difficult",
     "ImageDataset",
     "ImagePaths",
+    "Scan",
     "cache_dir",
     "complete_splits",
     "image_folder",
     "open_dataset",
     "read_image",
+    "readable",
+    "scan_images",
     "stratified_split",
     "to_rgb",
 ]

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int8, Shaped
+from jaxtyping import Int8, Integer, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from zoo.annotations import DIFFICULT, TREATMENTS, Annotations
 from zoo.counts import LabelCounts, count_labels
-from zoo.data.images import read_image
+from zoo.data.images import ImageError, read_image
 from zoo.data.paths import ImagePaths
 from zoo.data.splits import SPLITS
 from zoo.lookup import InputError, lookup, unknown
@@ -117,7 +117,11 @@ class ImageDataset(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Any, Int8[Tensor, " L"]]:
-        image = read_image(self.images[index])
+        try:
+            image = read_image(self.images[index])
+        except ImageError as error:
+            advice = "zoo scan names all such images, --on_error skip leaves them out"
+            raise ImageError(f"{error} ({advice})", error.kind) from error
         targets = torch.from_numpy(self.annotations.row(index, self._treatment))
         return self.transform(image) if self.transform else image, targets
 
@@ -159,6 +163,10 @@ class ImageDataset(Dataset):
         (rows,) = np.nonzero(self.splits == name)
         if not rows.size:
             raise InputError(f"{self.name} has no images in split {name!r}: {self._split_sizes()}")
+        return self.take(rows)
+
+    def take(self, rows: Integer[np.ndarray, " n"]) -> ImageDataset:
+        """The images at these places, in this order."""
         return replace(
             self,
             images=ImagePaths.of(self.images).take(rows),

@@ -88,7 +88,7 @@ class AsymmetricLoss(nn.Module):
             require(0 <= gamma < math.inf, name, "finite and not negative", gamma)
         require(0 <= clip < 1, "clip", "within [0, 1)", clip)
         self.gamma_neg, self.gamma_pos, self.clip = gamma_neg, gamma_pos, clip
-        self.reduce = lookup("reduction", reduction, REDUCTIONS)
+        self.reduction, self.reduce = reduction, lookup("reduction", reduction, REDUCTIONS)
         self.detach_focus = detach_focus
 
     def forward(self, logits: Float[Tensor, "B L"], targets: Shaped[Tensor, "*_"]) -> Float[Tensor, ""]:

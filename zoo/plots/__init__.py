@@ -8,7 +8,7 @@ The same input gives the same file: nothing depends on the clock, on global rand
 from __future__ import annotations
 
 from zoo.plots.attention import plot_attention
-from zoo.plots.charts import plot_comparison, plot_curves, plot_per_label
+from zoo.plots.charts import plot_comparison, plot_curves, plot_learning, plot_per_label
 from zoo.plots.contact_sheet import plot_contact_sheet
 from zoo.plots.embedding_map import plot_embeddings
 from zoo.plots.graph_map import plot_label_graph
@@ -24,5 +24,6 @@ __all__ = [
     "plot_embeddings",
     "plot_label_graph",
     "plot_label_graph_page",
+    "plot_learning",
     "plot_per_label",
 ]

@@ -184,3 +184,37 @@ def plot_curves(history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
             right.set_title(f"best {value:.3f} at epoch {epochs[best]}", color=GREY)
             right.scatter([epochs[best]], [value], s=90, facecolors="none", edgecolors=GREY, zorder=3)
     return Path(path)
+
+
+def plot_learning(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Learning curves of several runs: training loss on the left, validation mAP on the right.
+
+    Args:
+        rows: one mapping an epoch and run: ``entry``, ``seed``, ``epoch``, ``train_loss``, ``val_mAP``. Runs of one
+            entry share its colour.
+        path: the file to write.
+
+    Raises:
+        InputError: there are no rows.
+    """
+    if not rows:
+        raise InputError("learning curves need at least one epoch of one run")
+    entries = list(dict.fromkeys(row["entry"] for row in rows))
+    styles = {
+        entry: (PALETTE[k % len(PALETTE)], MARKERS[k % len(MARKERS)]) for k, entry in enumerate(entries)
+    }
+    with new_figure(path) as figure:
+        legend = [(entry, *styles[entry]) for entry in entries]
+        left, right = add_panels(figure, 9.0, 3.6, "Fine-tuning, epoch by epoch", legend=legend, panels=2)
+        for entry, seed in dict.fromkeys((row["entry"], row["seed"]) for row in rows):
+            run = [row for row in rows if (row["entry"], row["seed"]) == (entry, seed)]
+            colour, marker = styles[entry]
+            for axes, key in ((left, "train_loss"), (right, "val_mAP")):
+                epochs, values = [row["epoch"] for row in run], [row[key] for row in run]
+                axes.plot(epochs, values, color=colour, marker=marker, markersize=4, linewidth=1.4, alpha=0.8)
+        left.set(xlabel="epoch", ylabel="training loss")
+        right.set(xlabel="epoch", ylabel="val mAP")
+        for axes in (left, right):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.margins(y=0.12)
+    return Path(path)
