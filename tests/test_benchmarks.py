@@ -27,18 +27,21 @@ def run(script, *arguments, cwd):
     )
 
 
-def test_accuracy_runs_a_grid_and_keeps_its_tables(tmp_path):
+def colours(folder: Path) -> Path:
+    """A label file of 24 plain pictures, red, blue, both or neither, in three splits."""
     rows = []
     for i in range(24):
         red, blue = i & 1, i >> 1 & 1
-        Image.fromarray(np.full((32, 32, 3), (200 * red, 20, 200 * blue), np.uint8)).save(
-            tmp_path / f"{i}.png"
-        )
+        Image.fromarray(np.full((32, 32, 3), (200 * red, 20, 200 * blue), np.uint8)).save(folder / f"{i}.png")
         rows.append((f"{i}.png", red, blue, ("train", "train", "val", "test")[i // 4 % 4]))
-    with (tmp_path / "labels.csv").open("w", newline="") as file:
+    with (folder / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("image", "red", "blue", "split"), *rows])
+    return folder / "labels.csv"
+
+
+def test_accuracy_runs_a_grid_and_keeps_its_tables(tmp_path):
     done = run(
-        "accuracy.py", "--data", str(tmp_path / "labels.csv"), "--heads", "linear,mlgcn:widths=[8]",
+        "accuracy.py", "--data", str(colours(tmp_path)), "--heads", "linear,mlgcn:widths=[8]",
         "--backbones", "test_efficientnet", "--pretrained", "false",
         "--protocol.trials", "1", "--protocol.seeds", "1", "--protocol.epochs", "1",
         "--output", str(tmp_path / "runs"), "--results", str(tmp_path / "results"),
@@ -147,3 +150,32 @@ def test_input_pipeline_measures_each_piece_of_work(tmp_path):
     assert decoders["Pillow"]["largest_difference"] == "0"
     assert int(decoders["Pillow, draft mode"]["largest_difference"]) > 0, "decoded at half the size"
     assert all(row["torch"] and row["pillow"] and row["date"] for row in table)
+
+
+def test_fine_tuning_trains_tests_the_winner_and_goes_on(tmp_path):
+    entries = '["linear-test_efficientnet","mlgcn-test_efficientnet:widths=[8]"]'
+    arguments = [
+        "--data", str(colours(tmp_path)), "--entries", entries,
+        "--pretrained", "false", "--lrs", "[0.01,0.001]", "--seeds", "2", "--epochs", "2", "--img_size", "64",
+        "--output", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), "--workers", "0",
+    ]  # fmt: skip
+    done = run("fine_tuning.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "results" / "fine_tuning.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 2 * 3 * 2, "entries, runs, epochs"
+    for entry in ("linear-test_efficientnet", "mlgcn-test_efficientnet:widths=[8]"):
+        of_entry = [row for row in table if row["entry"] == entry]
+        kept = [row for row in of_entry if row["kept"] == "True"]
+        assert len({row["lr"] for row in kept}) == 1
+        assert {row["seed"] for row in kept} == {"0", "1"}
+        best = max(float(row["val_mAP"]) for row in of_entry if row["seed"] == "0")
+        assert best == max(float(row["val_mAP"]) for row in kept if row["seed"] == "0")
+        assert sum(row["test_mAP"] != "" for row in of_entry) == 2, (
+            "one a run of the winner, none of the others"
+        )
+    assert (tmp_path / "results" / "fine_tuning.png").stat().st_size > 10_000
+    before = (tmp_path / "results" / "fine_tuning.csv").read_text()
+    again = run("fine_tuning.py", *arguments, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "results" / "fine_tuning.csv").read_text() == before, "nothing is trained twice"

@@ -30,6 +30,7 @@ from zoo.plots import (
     plot_curves,
     plot_embeddings,
     plot_label_graph,
+    plot_learning,
     plot_per_label,
 )
 from zoo.plots.contact_sheet import VERDICTS
@@ -492,3 +493,22 @@ def test_long_names_are_measured_as_they_are_broken(tmp_path):
             extent = figure.text(0, 0, name, size=9.5).get_window_extent(figure.canvas.get_renderer())
             assert extent.width / figure.dpi <= size[0] <= 1.8
             assert extent.height / figure.dpi <= size[1] * 1.12
+
+
+def test_learning_curves_of_several_runs(tmp_path):
+    rows = [
+        {
+            "entry": entry,
+            "seed": seed,
+            "epoch": epoch,
+            "train_loss": 1 / (epoch + 1 + seed),
+            "val_mAP": epoch / 4,
+        }
+        for entry in ("linear-resnet18", "mlgcn-resnet18")
+        for seed in range(2)
+        for epoch in range(3)
+    ]
+    assert is_picture(plot_learning(rows, tmp_path / "a.png"))
+    assert (tmp_path / "a.png").read_bytes() != plot_learning(rows[:6], tmp_path / "b.png").read_bytes()
+    with pytest.raises(InputError, match="learning curves need at least one epoch of one run"):
+        plot_learning([], tmp_path / "c.png")

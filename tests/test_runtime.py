@@ -43,6 +43,12 @@ def test_numbers_out_of_range(options, message):
     ("recipe", "runtime", "message"),
     [
         (RECIPE, replace(HERE, accelerator="abacus"), "abacus"),
+        pytest.param(
+            RECIPE,
+            replace(HERE, accelerator="gpu"),
+            "[Nn]o supported gpu backend found",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
         (RECIPE, replace(HERE, strategy="telepathy"), "telepathy"),
         (replace(RECIPE, precision="3-bit"), HERE, "3-bit"),
         (

@@ -75,6 +75,7 @@ def build_trainer(runtime: Runtime, recipe: Recipe, folder: Path, callbacks: lis
     Raises:
         InputError: no such device or precision here, a logger that is not installed, averaged weights under fsdp.
     """
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.plugins.environments import SLURMEnvironment
 
     from zoo.checkpoints import SafeCheckpointIO
@@ -110,7 +111,11 @@ def build_trainer(runtime: Runtime, recipe: Recipe, folder: Path, callbacks: lis
             plugins=plugins,
             callbacks=callbacks,
         )
-    except (ValueError, RuntimeError) as error:  # Lightning's words on what this machine does not have
+    except (
+        ValueError,
+        RuntimeError,
+        MisconfigurationException,
+    ) as error:  # Lightning's words on what this machine does not have
         raise InputError(" ".join(str(error).split())) from error
 
 
