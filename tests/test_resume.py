@@ -20,7 +20,7 @@ import torch
 from conftest import COLOURS
 from torch import Tensor
 
-from zoo.checkpoints import BEST, LAST, PREVIOUS, SafeCheckpointIO
+from zoo.checkpoints import BEST, LAST, PREVIOUS, SafeCheckpointIO, read_checkpoint
 from zoo.lookup import InputError
 from zoo.model import MultiLabelClassifier, build
 from zoo.recipe import Recipe
@@ -197,6 +197,45 @@ def test_where_both_are_damaged_nothing_is_lost_in_silence(run, colours):
             InputError, match=r"last\.ckpt: not a whole checkpoint .*previous\.ckpt: not a whole"
         ):
             fit(tiny(), colours, RECIPE, run, runtime=HERE, progress=False, resume=resume)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_there_is_no_moment_without_a_last_checkpoint(links, tmp_path, monkeypatch):
+    """The process may be killed before or after any call that changes the folder."""
+    writer = SafeCheckpointIO()
+    writer.save_checkpoint({"step": 1}, tmp_path / LAST)
+    seen = []
+
+    def watched(call):
+        def note(*arguments, **options):
+            seen.append(read_checkpoint(tmp_path / LAST)["step"])
+            result = call(*arguments, **options)
+            seen.append(read_checkpoint(tmp_path / LAST)["step"])
+            return result
+
+        return note
+
+    def no_links(*arguments):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", watched(os.replace))
+        patch.setattr(os, "link", watched(os.link) if links else no_links)
+        for step in (2, 3):
+            writer.save_checkpoint({"step": step}, tmp_path / LAST)
+            assert read_checkpoint(tmp_path / PREVIOUS)["step"] == step - 1
+    assert seen == sorted(seen)
+    assert set(seen) == {1, 2, 3}
+
+
+def test_one_file_under_both_names_does_no_harm(tmp_path):
+    """So a run leaves it that is killed between its two renames."""
+    writer = SafeCheckpointIO()
+    writer.save_checkpoint({"step": 1}, tmp_path / LAST)
+    (tmp_path / PREVIOUS).hardlink_to(tmp_path / LAST)
+    writer.save_checkpoint({"step": 2}, tmp_path / LAST)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LAST, PREVIOUS]
+    assert read_checkpoint(tmp_path / LAST)["step"] == 2
 
 
 def test_a_run_of_other_data_is_refused(run, colours):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -32,7 +33,8 @@ class Stopped(Exception):
 class SafeCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place, and moves it there once it is on the disk.
 
-    The last checkpoint becomes the previous one first. Nothing that is read runs code.
+    The last checkpoint becomes the previous one first, and a last one is there whenever the process is killed. Nothing
+    that is read runs code.
     """
 
     def save_checkpoint(
@@ -52,7 +54,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 stream.flush()
                 os.fsync(stream.fileno())
             if place.name == LAST and place.exists():
-                os.replace(place, place.with_name(PREVIOUS))
+                _give_second_name(place, place.with_name(PREVIOUS))
             os.replace(part, place)
         except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
             part.unlink(missing_ok=True)
@@ -64,6 +66,19 @@ class SafeCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Reads a checkpoint; whoever made it, no code in it is run."""
         return read_checkpoint(Path(path))
+
+
+def _give_second_name(place: Path, other: Path) -> None:
+    """Another name for a file, which keeps its own: there is no moment without a last checkpoint."""
+    aside = other.with_suffix(".aside")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(place, aside)
+    except OSError:  # not every file system has links
+        shutil.copyfile(place, aside)
+    os.replace(aside, other)
+    # A move between two names of one file does nothing: so they are after a run that was killed here.
+    aside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
