@@ -104,9 +104,10 @@ def compare(passes: Mapping[str, Callable[[], int]], peer: str, rounds: int) -> 
     """Rows of images per second, and the ratio to the peer, of passes that each say how many images they were."""
     rates: dict[str, list[float]] = {name: [] for name in passes}
     for round_ in track(range(rounds + 1), "measuring", console=Console(stderr=True), transient=True):
-        for name, images_of in passes.items():
+        order = list(passes)
+        for name in order if round_ % 2 else order[::-1]:  # each meets what the other left in the caches
             began = time.perf_counter()
-            images = images_of()
+            images = passes[name]()
             if round_:  # before the first, files are not in memory and workers not started
                 rates[name].append(images / (time.perf_counter() - began))
     return [

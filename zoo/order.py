@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from zoo.data import ImageDataset
 from zoo.lookup import InputError
@@ -137,8 +137,8 @@ class Batches(Dataset):
         for image, draw in draws:
             _seed_cpu((self.key + draw) % 2**63)
             rows.append(self.images[image])
-        images, targets = zip(*rows, strict=True)
-        return torch.stack(images), torch.stack(targets)
+        images, targets = default_collate(rows)  # in a worker straight into memory that is shared
+        return images, targets
 
 
 class Rows(Dataset):
