@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
+from functools import partialmethod
 
 import pytest
 import torch
 from conftest import COLOURS
+from torch._dynamo.utils import counters
 
 from zoo.lookup import InputError
 from zoo.model import build
@@ -77,6 +79,27 @@ def test_a_logger_that_is_not_installed(logger, colours, tmp_path):
         InputError, match=rf"logger {logger} is not installed: pip install 'label-graph-zoo\[{logger}\]'"
     ):
         trained(colours, tmp_path, runtime=replace(HERE, logger=logger))
+
+
+def test_mlflow_without_a_server_writes_a_file(colours, tmp_path, monkeypatch):
+    if not importlib.util.find_spec("mlflow"):
+        pytest.skip("mlflow is an extra and not installed")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    trained(colours, tmp_path, runtime=replace(HERE, logger="mlflow"))
+    assert (tmp_path / "logs" / "mlflow.db").is_file()
+
+
+def test_compiled_the_training_is_the_same(colours, tmp_path, monkeypatch):
+    # Traced like any other, but run as it is: code for this machine would take a minute to make.
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
+    counters.clear()
+    plain, compiled = (
+        trained(colours, tmp_path / str(on), runtime=replace(HERE, compile=on)) for on in (False, True)
+    )
+    assert counters["stats"]["unique_graphs"], "something was compiled"
+    losses = [[row["train_loss"] for row in done.history] for _, done in (plain, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert plain[0].state_dict().keys() == compiled[0].state_dict().keys()
 
 
 @pytest.mark.parametrize(

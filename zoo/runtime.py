@@ -141,9 +141,11 @@ def _logger(runtime: Runtime, folder: Path) -> Logger | None:
             case "wandb":
                 return loggers.WandbLogger(name=folder.name, save_dir=folder, project="label-graph-zoo")
             case "mlflow":
-                return loggers.MLFlowLogger(
-                    "label-graph-zoo", folder.name, save_dir=str(folder / "logs" / "mlflow")
-                )
+                logs = folder.absolute() / "logs"
+                logs.mkdir(parents=True, exist_ok=True)
+                # A file of SQLite: MLflow has given up its own plain files.
+                server = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{logs / 'mlflow.db'}"
+                return loggers.MLFlowLogger("label-graph-zoo", folder.name, tracking_uri=server)
     except ModuleNotFoundError as error:
         raise InputError(
             f"the logger {runtime.logger} is not installed: pip install 'label-graph-zoo[{runtime.logger}]'"
