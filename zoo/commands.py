@@ -249,9 +249,7 @@ def train(
 
     from zoo.controls import control
     from zoo.data import open_dataset, readable
-    from zoo.entry import Entry
-    from zoo.graph import label_graph, unlinked_labels
-    from zoo.graph_files import load_graph
+    from zoo.entry import Entry, entry_graph
     from zoo.heads import graph_edges, uses_graph
     from zoo.model import build
     from zoo.plots import plot_curves
@@ -265,23 +263,19 @@ def train(
     first = is_first_process()
     if first:
         print(dataset.describe())
-    labels = unlinked_labels(dataset.label_names)
     head = entry.model.partition("-")[0]
     if (graph or edges) and not uses_graph(head):
         raise InputError(f"head {head!r} uses no label graph, so that {graph or edges} would be left out")
-    if graph is not None:
-        if edges is not None:
-            raise InputError(f"{graph} has edges already: give one of --graph and --edges")
-        labels = load_graph(graph)
-    elif uses_graph(head):
-        labels = label_graph(
-            dataset.split("train").label_counts(),
-            edges=edges or graph_edges(head),
-            threshold=threshold,
-            p=p,
-            embeddings=embeddings,
-            unknown_words=unknown_words,
-        )
+    if graph is not None and edges is not None:
+        raise InputError(f"{graph} has edges already: give one of --graph and --edges")
+    of_graph = {
+        "edges": edges or graph_edges(head),
+        "threshold": threshold,
+        "p": p,
+        "embeddings": embeddings,
+        "unknown_words": unknown_words,
+    }
+    labels = entry_graph(entry, dataset.split("train"), of_graph if graph is None else {"file": graph})
     if entry.graph != "real":
         labels = control(labels, entry.graph, recipe.seed)
     torch.manual_seed(recipe.seed)

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from rich.progress import (
@@ -35,19 +36,22 @@ from zoo.backbones import Backbone
 from zoo.controls import control
 from zoo.convs import conv_spec
 from zoo.data import SPLITS, ImageDataset, open_dataset
-from zoo.entry import Entry, default_entries, parse_entries, with_controls
+from zoo.entry import Entry, default_entries, entry_graph, parse_entries, with_controls
 from zoo.evaluate import compute_scores
 from zoo.features import OnFeatures, features_kind, frozen_features, standardize_features
-from zoo.graph import label_graph, unlinked_labels
-from zoo.heads import HEADS, Head, graph_edges, head_options
+from zoo.graph import unlinked_labels
+from zoo.heads import HEADS, graph_edges, head_options
+from zoo.heads.graph_head import GraphHead
 from zoo.lookup import InputError
 from zoo.losses import LOSSES, parse_loss
-from zoo.metrics import multilabel_metrics
+from zoo.metrics import mean_average_precision, multilabel_metrics
 from zoo.model import MultiLabelClassifier, assemble, split_name
+from zoo.over_smoothing import label_similarities
 from zoo.protocol import Protocol
+from zoo.regimes import draw
 from zoo.report import Comparison, Result, provenance
 from zoo.run_store import RunStore
-from zoo.train import Recipe, feature_loader, fit_in_memory, image_loader
+from zoo.train import Recipe, feature_loader, fit_in_memory, image_loader, tensor_loader
 
 
 def compare(
@@ -120,7 +124,8 @@ def compare(
         data=dataset,
         results=results,
         protocol=asdict(protocol),
-        graph=bench.graph(Head.edges) if any(entry.kind != "baseline" for entry in entries) else None,
+        # The protocol's own, whatever an entry made of it.
+        graph=bench.graph(Entry("mlgcn-")) if any(entry.kind != "baseline" for entry in entries) else None,
         targets=torch.from_numpy(test.with_purpose("ap").targets),
         provenance=provenance(dataset),
     )
@@ -146,6 +151,7 @@ class _Bench:
         self._backbones: dict[str, Backbone] = {}
         self._features: dict[tuple[str, str], torch.Tensor] = {}
         self._graphs: dict[str, Data] = {}
+        self._drawn: dict[int, tuple[torch.Tensor, ImageDataset]] = {}
 
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Everything that is slow, or can fail, before the first run."""
@@ -157,24 +163,38 @@ class _Bench:
                     features = frozen_features(model.backbone, self.data, kind, workers=self.workers)
                     self._features[model.backbone.name, kind] = features
 
-    def graph(self, edges: str) -> Data:
-        """The label graph of the training split, with edges of that kind."""
-        if edges not in self._graphs:
-            self._graphs[edges] = label_graph(
-                self.data.split("train").label_counts(),
-                edges=edges,
-                threshold=self.protocol.threshold,
-                p=self.protocol.p,
-                embeddings=self.protocol.embeddings,
-                unknown_words=self.protocol.unknown_words,
-            )
-        return self._graphs[edges]
+    def drawn(self, seed: int) -> tuple[torch.Tensor, ImageDataset]:
+        """What the regime leaves to train on: indices into the whole data set, and these images."""
+        if self.protocol.regime == "all":
+            seed = 0
+        if seed not in self._drawn:
+            rows, left = draw(self.protocol.regime, self.data.split("train"), seed)
+            of_all = np.flatnonzero(self.data.splits == "train")[rows]
+            self._drawn[seed] = torch.from_numpy(of_all), left
+        return self._drawn[seed]
+
+    def graph(self, entry: Entry, seed: int = 0) -> Data:
+        """The label graph of an entry, before any control, from the annotations of training images."""
+        protocol = self.protocol
+        whole = entry.graph_options.get("annotations") == "all" or protocol.regime == "all"
+        data = self.data.split("train") if whole else self.drawn(seed)[1]
+        edges = graph_edges(entry.model.partition("-")[0])
+        key = json.dumps([edges, entry.graph_options, None if whole else seed])
+        if key not in self._graphs:
+            defaults = {
+                "threshold": protocol.threshold,
+                "p": protocol.p,
+                "embeddings": protocol.embeddings,
+                "unknown_words": protocol.unknown_words,
+            }
+            self._graphs[key] = entry_graph(entry, data, defaults)
+        return self._graphs[key]
 
     def model(self, entry: Entry, seed: int) -> MultiLabelClassifier:
         head, backbone_name = split_name(entry.model)
         graph = unlinked_labels(self.data.label_names)
         if entry.kind != "baseline":
-            graph = self.graph(graph_edges(head))
+            graph = self.graph(entry, seed)
         if entry.graph != "real":
             graph = control(graph, entry.graph, seed)
         frozen = self.protocol.freeze_backbone
@@ -185,8 +205,9 @@ class _Bench:
         model = assemble(self._backbones[backbone_name], head, graph, **entry.options)
         key = (model.backbone.name, features_kind(model.head))
         if frozen and key in self._features:
-            rows = torch.from_numpy((self.data.splits == "train").nonzero()[0])
-            targets = torch.from_numpy(self.data.targets)
+            rows, left = self.drawn(seed)
+            targets = torch.full(self.data.annotations.shape, -1, dtype=torch.int8)
+            targets[rows] = torch.from_numpy(left.targets)
             standardize_features(model.head, self._features[key], targets, rows)
         return model
 
@@ -205,16 +226,19 @@ class _Bench:
             "data": self.data.fingerprint(),
             "pretrained": self._weights,
             "zoo": __version__,
-            "user_code": _user_code(entry, protocol.loss),
+            "user_code": [*_user_code(entry, protocol.loss), *_graph_file(entry)],
             **{key: value for key, value in asdict(protocol).items() if key not in _SEARCH},
         }
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         if (row := store.get(key)) is not None:
             return row
+        rows, left = self.drawn(seed)
+        all_rows = int((self.data.splits == "train").sum())
         recipe = Recipe(
             loss=protocol.loss,
             epochs=protocol.epochs,
-            batch_size=protocol.batch_size,
+            # As many steps as with all photos.
+            batch_size=max(round(protocol.batch_size * len(rows) / all_rows), 2),
             lr=lr,
             weight_decay=weight_decay,
             seed=seed,
@@ -227,7 +251,7 @@ class _Bench:
             self._loader(model, "train", recipe),
             self._loader(model, "val", recipe),
             recipe,
-            torch.from_numpy(self.data.split("train").targets),
+            torch.from_numpy(left.targets),
         )
         best = max(history, key=lambda row: row["val_mAP"])
         row = {
@@ -246,17 +270,39 @@ class _Bench:
                 scores, targets, f1_targets=None if f1_targets is None else torch.from_numpy(f1_targets)
             )
             row |= {f"test_{name}": value for name, value in metrics.items()}
+            if protocol.freeze_backbone:  # else it would cost an epoch
+                row["train_mAP"] = self._train_map(module, model, rows, left)
+            if isinstance(model.head, GraphHead):
+                row["label_similarity"] = label_similarities(model.head)
         row["seconds"] = round(time.perf_counter() - started, 2)
         part = model.head if protocol.freeze_backbone else model
         weights = part.state_dict() if test and seed == 0 else None
         store.put(row, scores, weights)
         return row
 
+    def _train_map(
+        self, module: torch.nn.Module, model: MultiLabelClassifier, rows: torch.Tensor, left: ImageDataset
+    ) -> float:
+        """mAP of the images that it was trained on: the gap to the test split is what over-fitting means."""
+        features = self._features[model.backbone.name, features_kind(model.head)][rows]
+        targets = torch.from_numpy(left.with_purpose("ap").targets)
+        scores, targets = compute_scores(module, tensor_loader(features, targets, Recipe()))
+        return mean_average_precision(scores.nan_to_num(0.0), targets)
+
     def _loader(self, model: MultiLabelClassifier, split: str, recipe: Recipe) -> DataLoader:
+        rows, left = self.drawn(recipe.seed)
         if not self.protocol.freeze_backbone:
-            return image_loader(model, self.data, split, recipe, workers=self.workers)
+            return image_loader(
+                model, left if split == "train" else self.data, split, recipe, workers=self.workers
+            )
         features = self._features[model.backbone.name, features_kind(model.head)]
+        if split == "train":
+            return tensor_loader(features[rows], torch.from_numpy(left.targets), recipe, shuffle=True)
         return feature_loader(features, self.data, split, recipe)
+
+
+def _graph_file(entry: Entry) -> list[str]:
+    return [_digest(Path(entry.graph_options["file"]))] if "file" in entry.graph_options else []
 
 
 def _digest(file: Path) -> str:

@@ -1,16 +1,25 @@
-"""Entries of a comparison: a model's name with options, written as one string, and the controls that go with it."""
+"""Entries of a comparison: a model's name with options, written as one string, and the controls that go with it.
+
+``mlgcn-resnet18:conv=GATConv:graph.p=0.5:graph=shuffled``: options of the head, of its label graph, and a control.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from torch_geometric.data import Data
 
 from zoo.arguments import parse_options, split_options
 from zoo.controls import CONTROLS
-from zoo.heads import HEADS, head_options, uses_graph
+from zoo.data import ImageDataset
+from zoo.data.dataset import shorten
+from zoo.graph import label_graph, unlinked_labels
+from zoo.graph_files import load_graph
+from zoo.heads import HEADS, graph_edges, head_options, uses_graph
 from zoo.lookup import InputError, unknown
 from zoo.model import split_name
 
@@ -27,11 +36,13 @@ class Entry:
         model: canonical name, ``<head>-<timm name>``.
         options: of the head, as given.
         graph: ``real``, or a control's name.
+        graph_options: of the label graph, as given; the others are the protocol's. See :func:`graph_options`.
     """
 
     model: str
     options: dict[str, Any] = field(default_factory=dict)
     graph: str = "real"
+    graph_options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Entry:
@@ -48,17 +59,31 @@ class Entry:
             raise unknown("graph", graph, ("real", *CONTROLS))
         if graph != "real" and not uses_graph(head):
             raise InputError(f"{text!r}: head {head!r} uses no label graph that could be {graph!r}")
+        of_graph = {key: given.pop(key) for key in list(given) if key.startswith("graph.")}
+        if of_graph and not uses_graph(head):
+            raise InputError(
+                f"{text!r}: head {head!r} uses no label graph that {', '.join(of_graph)} could change"
+            )
+        known = [f"graph.{key}" for key in graph_options.__kwdefaults__ or {}]
+        for key in of_graph:
+            if key not in known:
+                raise unknown("option of the label graph", key, known)
         for key in given:
             if key not in head_options(head):
-                raise unknown(f"option of head {head!r}", key, [*head_options(head), "graph"])
+                raise unknown(f"option of head {head!r}", key, [*head_options(head), "graph", *known])
         # All but num_features and labels, which come first.
         options = parse_options(f"head {head!r}", HEADS[head], given, skip={2})
-        return cls(f"{head}-{backbone}", options, graph)
+        short = {key.removeprefix("graph."): value for key, value in of_graph.items()}
+        chosen = parse_options("the label graph", graph_options, short, skip=set())
+        return cls(f"{head}-{backbone}", options, graph, graph_options(**chosen))
 
     @property
     def name(self) -> str:
         """The entry as :meth:`parse` reads it."""
         pairs = {key: v if isinstance(v, str) else _compact(v) for key, v in self.options.items()}
+        pairs |= {
+            f"graph.{key}": v if isinstance(v, str) else _compact(v) for key, v in self.graph_options.items()
+        }
         if self.graph != "real":
             pairs["graph"] = self.graph
         return ":".join([self.model, *(f"{key}={value}" for key, value in pairs.items())])
@@ -74,6 +99,66 @@ class Entry:
         if self.graph != "real":
             return "control"
         return "graph" if uses_graph(self.model.partition("-")[0]) else "baseline"
+
+
+def graph_options(
+    *,
+    annotations: Literal["training", "all"] | None = None,
+    edges: str | None = None,
+    threshold: float | None = None,
+    p: float | None = None,
+    normalization: str | None = None,
+    embeddings: str | None = None,
+    file: str | None = None,
+) -> dict[str, Any]:
+    """Options of an entry's label graph, those that are given.
+
+    Args:
+        annotations: what is counted: those of the photos that the regime leaves to train on, or of all that the
+            training split holds (``all``): labels without pixels cost less than photos.
+        edges: kind of the edges, :data:`zoo.edges.EDGES`, with its options at their defaults.
+        threshold: as :func:`zoo.label_graph` has it, like the next three.
+        p: likewise.
+        normalization: likewise.
+        embeddings: likewise.
+        file: a label graph that ``zoo graph`` saved, in the place of one that is counted.
+
+    Raises:
+        InputError: a file, and options of a graph that is counted.
+    """
+    given = {key: value for key, value in locals().items() if value is not None}
+    if file is not None and len(given) > 1:
+        raise InputError(
+            f"graph.file={file} is a whole label graph: {', '.join(sorted(given.keys() - {'file'}))} cannot change it"
+        )
+    return dict(sorted(given.items()))
+
+
+def entry_graph(entry: Entry, data: ImageDataset, defaults: Mapping[str, Any]) -> Data:
+    """The label graph that an entry's head asks for, no control applied; labels without edges for a baseline.
+
+    Args:
+        entry: its graph options stand over the defaults.
+        data: whose labels are counted, where they have to be.
+        defaults: options of :func:`zoo.label_graph`, or ``file``, of a graph that is there.
+
+    Raises:
+        InputError: the file holds a graph of other labels; what :func:`zoo.label_graph` refuses.
+    """
+    head = entry.model.partition("-")[0]
+    if not uses_graph(head):
+        return unlinked_labels(data.label_names)
+    options = {**({} if "file" in entry.graph_options else defaults), **entry.graph_options}
+    if file := options.get("file"):
+        graph = load_graph(file)
+        if {*graph.label_names} != {*data.label_names}:
+            raise InputError(
+                f"{file} is a graph of other labels than those of {data.name}: "
+                f"{shorten(graph.label_names, 3)}, not {shorten(data.label_names, 3)}"
+            )
+        return graph
+    options.pop("annotations", None)
+    return label_graph(data.label_counts(), **{"edges": graph_edges(head), **options})
 
 
 def default_entries(backbone: str = BACKBONE, controls: bool = True) -> list[Entry]:
@@ -106,15 +191,16 @@ def with_controls(entries: Sequence[Entry]) -> list[Entry]:
             baselines = (f"linear-{backbone}", f"linear-{backbone}:pooling=max", f"mlp-{backbone}")
             added += map(Entry.parse, baselines)
             first = graph_heads[0]
-            added += [Entry(first.model, first.options, name) for name in CONTROLS]
+            added += [Entry(first.model, first.options, name, first.graph_options) for name in CONTROLS]
     return _distinct([*entries, *added])
 
 
 def _distinct(entries: Sequence[Entry]) -> list[Entry]:
     """Without those that say once more what an earlier one says, be it by writing a default out."""
-    meanings: dict[tuple[str, str, str], Entry] = {}
+    meanings: dict[tuple[str, ...], Entry] = {}
     for entry in entries:
-        meanings.setdefault((entry.model, entry.graph, entry.settings), entry)
+        meaning = (entry.model, entry.graph, entry.settings, _compact(entry.graph_options))
+        meanings.setdefault(meaning, entry)
     return list(meanings.values())
 
 

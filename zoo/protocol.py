@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.lookup import InputError
 from zoo.losses import check_loss
+from zoo.regimes import parse_regime
 
 EXPLORING = 4  # trials that look everywhere, before the others look near the best of them
 
@@ -32,6 +33,9 @@ class Protocol:
         p: share of a label's features that comes from its neighbours.
         embeddings: glove, onehot, random, or a file of word vectors.
         unknown_words: what to do with labels that have no vector: error, or a fallback.
+        regime: what is taken away from the training split: all (nothing), photos:count=100, noise:share=0.2, ...;
+            :data:`zoo.regimes.REGIMES`. A run's seed draws it. A step then has fewer images in proportion, so that
+            all regimes train as long.
     """
 
     trials: int = 6
@@ -46,9 +50,11 @@ class Protocol:
     p: float = 0.2
     embeddings: str = "glove"
     unknown_words: str = "error"
+    regime: str = "all"
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
+        parse_regime(self.regime)
         for name in ("trials", "seeds", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -1,0 +1,142 @@
+"""Is one model better than another? Paired differences in mAP under the bootstrap, corrected for many comparisons.
+
+    scores of both (S seeds x N x L), images or groups of images drawn anew --> (R,) differences in mAP
+                                                                            --> interval, p, Holm's p
+
+What the interval is about: other photos *and* other seeds. One over seeds alone calls anything significant that this
+test split happens to favour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from zoo.lookup import InputError
+from zoo.progress import watched
+
+RESAMPLES = 1000
+CHUNK = 2**24  # counts weighed at once: bounds the memory
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A difference in mAP.
+
+    Attributes:
+        mean: over the seeds, on the images as they are.
+        low: end of the 95 % interval.
+        high: likewise.
+        p: two-sided, of no difference.
+        holm: the same, corrected for as many comparisons as were made at once.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    holm: float
+
+    @property
+    def significant(self) -> bool:
+        """At 5 % over the whole family of comparisons."""
+        return self.holm < 0.05
+
+
+def paired_gains(
+    models: Sequence[Sequence[Tensor]],
+    baseline: Sequence[Tensor],
+    targets: Shaped[Tensor, "N L"],
+    *,
+    groups: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Gain]:
+    """Gains in mAP of several models over one baseline.
+
+    Each resample draws the test images with replacement, whole groups where images come in groups (Field & Welsh, JRSS
+    B 2007, https://doi.org/10.1111/j.1467-9868.2007.00593.x), and the seeds; the same images and seeds for every model,
+    so that what makes an image hard, or a seed lucky, falls out of the difference. Intervals are percentiles (Efron,
+    Annals of Statistics 1979, https://doi.org/10.1214/aos/1176344552), p is twice the smaller tail and Holm's
+    correction (Scandinavian Journal of Statistics 1979, https://www.jstor.org/stable/4615733) is over these models.
+
+    Args:
+        models: for each model the test scores (N, L) of each of its S seeds.
+        baseline: likewise, of the same seeds.
+        targets: {1, 0, -1}, of the test images.
+        groups: (N,) values; images with equal ones are drawn together.
+        resamples: R.
+        seed: of the draws.
+
+    Raises:
+        InputError: models with other numbers of seeds than the baseline.
+    """
+    if any(len(scores) != len(baseline) for scores in models):
+        raise InputError("paired comparisons need the same seeds of every model")
+    generator = np.random.default_rng(seed)
+    if groups is None:
+        member, num_groups = np.arange(len(targets)), len(targets)
+    else:
+        _, member = np.unique(groups, return_inverse=True)
+        num_groups = int(member.max()) + 1
+    # How often each image and each seed is drawn, instead of the draws themselves: then nothing is sorted again.
+    drawn = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=resamples)[:, member]
+    seeds = generator.multinomial(len(baseline), np.full(len(baseline), 1 / len(baseline)), size=resamples)
+    times = torch.from_numpy(np.concatenate([np.ones((1, len(targets)), dtype=np.int64), drawn])).float()
+    share = torch.from_numpy(seeds / len(baseline))
+
+    def resampled(scores: Sequence[Tensor]) -> Float[Tensor, "R1 S"]:
+        parts = times.split(max(1, CHUNK // len(targets)))
+        return torch.stack(
+            [torch.cat([weighted_mean_ap(one, targets, part) for part in parts]) for one in scores], dim=1
+        )
+
+    reference = resampled(baseline)
+    found: list[Gain] = []
+    for scores in watched(models, "bootstrap"):
+        difference = resampled(scores) - reference
+        spread = (difference[1:] * share).sum(1).numpy()
+        low, high = (float(end) for end in np.quantile(spread, (0.025, 0.975)))
+        tail = int(min((spread <= 0).sum(), (spread >= 0).sum()))
+        p = min(2 * (tail + 1) / (resamples + 1), 1.0)
+        found.append(Gain(float(difference[0].mean()), low, high, p, p))
+    corrected = holm([gain.p for gain in found])
+    return [replace(gain, holm=value) for gain, value in zip(found, corrected, strict=True)]
+
+
+def weighted_mean_ap(
+    scores: Float[Tensor, "N L"], targets: Shaped[Tensor, "N L"], times: Float[Tensor, "R N"]
+) -> Float[Tensor, " R"]:
+    """mAP with each image counted so many times, for R ways to count them; where all count once, the mAP.
+
+    As :func:`zoo.metrics.average_precision`: tied scores are one threshold, unknown entries are left out, and so is a
+    label of which no positive is counted.
+    """
+    total, number = torch.zeros(len(times), dtype=torch.float64), torch.zeros(len(times))
+    for label in range(scores.size(1)):
+        known = targets[:, label] >= 0
+        values, order = scores[known, label].sort(descending=True)
+        present = (targets[known, label] == 1)[order].float()
+        # The last place with the same score, where the threshold lies.
+        last = torch.searchsorted(-values, -values, right=True) - 1
+        weights = times[:, known][:, order]
+        positives = weights * present
+        precision = (positives.cumsum(1) / weights.cumsum(1).clamp(min=1))[:, last]
+        counted = positives.sum(1)
+        total += torch.where(counted > 0, (positives * precision).sum(1) / counted.clamp(min=1), 0.0)
+        number += (counted > 0).float()
+    return total / number
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's correction: each p times the number of those that are no smaller, and no less than one before it."""
+    corrected, largest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        largest = max(largest, min((len(p) - rank) * p[i], 1.0))
+        corrected[i] = largest
+    return corrected
