@@ -142,3 +142,45 @@ def test_with_controls_of_each_backbone():
 def test_without_a_graph_head_nothing_is_added():
     entries = parse_entries("linear-resnet18,mlp-resnet18")
     assert with_controls(entries) == entries
+
+
+@pytest.mark.parametrize(
+    ("text", "graph_options"),
+    [
+        ("mlgcn-resnet18:graph.p=0.5", {"p": 0.5}),
+        (
+            "mlgcn-resnet18:widths=[64]:graph.edges=topk:graph.threshold=0.4",
+            {"edges": "topk", "threshold": 0.4},
+        ),
+        ("coupled-resnet18:graph.annotations=all:graph=shuffled", {"annotations": "all"}),
+        ("mlgcn-resnet18:graph.embeddings=onehot:graph=identity", {"embeddings": "onehot"}),
+    ],
+)
+def test_options_of_the_label_graph(text, graph_options):
+    entry = Entry.parse(text)
+    assert entry.graph_options == graph_options
+    assert entry.name == text
+    assert Entry.parse(entry.name) == entry
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mlgcn-resnet18:graph.tau=0.5", "unknown option of the label graph 'graph.tau'"),
+        ("mlgcn-resnet18:graph.thresold=0.5", "Did you mean graph.threshold or"),
+        ("mlgcn-resnet18:graph.p=much", "option of the label graph: p: expected float"),
+        ("linear-resnet18:graph.p=0.5", "head 'linear' uses no label graph that graph.p could change"),
+        (
+            "mlgcn-resnet18:graph.file=g.json:graph.p=0.5",
+            "graph.file=g.json is a whole label graph: p cannot",
+        ),
+    ],
+)
+def test_wrong_options_of_the_label_graph(text, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        Entry.parse(text)
+
+
+def test_controls_have_the_graph_of_what_they_control():
+    entries = with_controls(parse_entries("mlgcn-resnet18:graph.p=0.5"))
+    assert "mlgcn-resnet18:graph.p=0.5:graph=shuffled" in names(entries)

@@ -306,7 +306,10 @@ def test_report_md(written):
             picture.verify()
             assert min(picture.size) > 100
     assert {file for _, file in pictures} == {path.name for path in folder.glob("*.png")}
-    lines = [line for line in report.splitlines() if line.startswith("|")]
+    results, _, breakdown = report.partition("## Against")
+    assert "Holm" in breakdown
+    assert "| model | rare | medium | frequent | training less test |" in breakdown
+    lines = [line for line in results.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(GAINS)
     assert {line.count("|") for line in lines} == {8}
     for entry in comparison.results:

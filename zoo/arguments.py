@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,12 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
             raise InputError(f"{text!r}: option {key!r} is given twice")
         given[key] = value
     return name, given
+
+
+def option_names(function: Callable[..., Any]) -> list[str]:
+    """A function's parameters by keyword."""
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 def parse_options(

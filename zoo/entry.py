@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torch_geometric.data import Data
 
-from zoo.arguments import parse_options, split_options
+from zoo.arguments import option_names, parse_options, split_options
 from zoo.controls import CONTROLS
 from zoo.data import ImageDataset
 from zoo.data.dataset import shorten
@@ -64,7 +64,7 @@ class Entry:
             raise InputError(
                 f"{text!r}: head {head!r} uses no label graph that {', '.join(of_graph)} could change"
             )
-        known = [f"graph.{key}" for key in graph_options.__kwdefaults__ or {}]
+        known = [f"graph.{key}" for key in option_names(graph_options)]
         for key in of_graph:
             if key not in known:
                 raise unknown("option of the label graph", key, known)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from zoo.annotations import Annotations
-from zoo.arguments import parse_options, split_options
+from zoo.arguments import option_names, parse_options, split_options
 from zoo.data import ImageDataset
 from zoo.lookup import InputError, lookup, unknown
 
@@ -87,10 +87,9 @@ def parse_regime(text: str) -> tuple[str, dict[str, Any]]:
     """
     name, given = split_options(text)
     function = lookup("regime", name, REGIMES)
-    known = list(function.__kwdefaults__ or {})
     for key in given:
-        if key not in known:
-            raise unknown(f"option of regime {name!r}", key, known)
+        if key not in option_names(function):
+            raise unknown(f"option of regime {name!r}", key, option_names(function))
     return name, parse_options(f"regime {name!r}", function, given, skip={2})
 
 

@@ -9,6 +9,7 @@ import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from zoo._version import __version__
+from zoo.breakdown import THIRDS, by_frequency, frequency_thirds, markdown_table, train_gap
 from zoo.counts import label_pairs
 from zoo.data import ImageDataset
 from zoo.graph_files import save_graph
 from zoo.metrics import mean_interval, per_label_metrics
 from zoo.plots import plot_comparison, plot_contact_sheet, plot_embeddings, plot_label_graph, plot_per_label
+from zoo.significance import RESAMPLES, Gain, paired_gains
 
 SHOWN = {"mAP": "mAP", "macro_f1": "macro F1", "micro_f1": "micro F1", "samples_f1": "samples F1"}
 
@@ -120,6 +123,24 @@ class Comparison:
         pairs = zip(result.values(metric), self.baseline.values(metric), strict=True)
         return mean_interval([own - base for own, base in pairs])
 
+    @cached_property
+    def gains(self) -> dict[str, Gain]:
+        """Gain of every entry over :attr:`baseline`, over photos (or groups of them) and seeds."""
+        others = [result for result in self.results if result is not self.baseline]
+        if self.baseline is None or not others:
+            return {}
+        scores = [result.scores for result in others]
+        found = paired_gains(
+            scores, self.baseline.scores, self.targets, groups=self.data.split("test").groups
+        )
+        return {result.name: gain for result, gain in zip(others, found, strict=True)}
+
+    @cached_property
+    def by_frequency(self) -> dict[str, dict[str, float]]:
+        """mAP of every entry on rare, medium and frequent labels."""
+        thirds = frequency_thirds(self.data.split("train").annotations.positives())
+        return {result.name: by_frequency(result.scores, self.targets, thirds) for result in self.results}
+
     def rows(self) -> list[dict[str, Any]]:
         """One flat row an entry: what ``results.csv`` holds."""
         rows = []
@@ -131,7 +152,14 @@ class Comparison:
             row["gain_over_baseline"], row["gain_half_width"] = (
                 (round(v, 6) for v in difference) if difference else ("", "")
             )
+            gain = self.gains.get(result.name)
+            for key in ("low", "high", "p", "holm"):
+                row[f"gain_{key}"] = round(getattr(gain, key), 6) if gain else ""
+            row |= {f"mAP_{third}": round(v, 6) for third, v in self.by_frequency[result.name].items()}
+            gap = train_gap(result.runs)
             row |= {
+                "train_test_gap": "" if gap is None else round(gap, 6),
+                "label_similarity": first.get("label_similarity", ""),
                 "val_mAP": round(result.val_mAP, 6),
                 "seeds": len(result.runs),
                 "trials": len(result.trials),
@@ -191,8 +219,15 @@ class Comparison:
             outcome = "no difference that these seeds can show"
         return (
             f"Best graph head on validation: {best.name}. Against the best baseline, {self.baseline.name}: "
-            f"{_with_interval(gain, half, sign='+')} test mAP, so {outcome}. {basis}{self._unfinished()}"
+            f"{_with_interval(gain, half, sign='+')} test mAP, so {outcome}. {basis}{self._over_photos(best)}"
+            f"{self._unfinished()}"
         )
+
+    def _over_photos(self, result: Result) -> str:
+        gain = self.gains[result.name]
+        said = "holds" if gain.significant else "may be chance"
+        interval = f"{gain.low:+.3f} to {gain.high:+.3f}"
+        return f" Over photos and seeds it is {interval} and {said} (Holm's p {gain.holm:.2g})."
 
     def _unfinished(self) -> str:
         """Which entries the budget cut short: every seed was at its best in the last epoch or the one before."""
@@ -276,6 +311,7 @@ class Comparison:
             f"|{'---|' * len(header)}",
             *(f"| {' | '.join(cells)} |" for cells in self._cells()),
             "",
+            *self._breakdown(),
             "## Protocol",
             "",
             *(f"- {line.strip()}" for line in self.data.describe().splitlines()),
@@ -292,6 +328,54 @@ class Comparison:
         for caption, path in pictures.items():
             lines += ["", f"## {caption}", "", f"![{caption}]({path.name})"]
         return "\n".join(lines) + "\n"
+
+    def _breakdown(self) -> list[str]:
+        lines = []
+        names = {result.name: cells[0] for result, cells in zip(self.ranking, self._cells(), strict=True)}
+        if self.gains:
+            assert self.baseline is not None
+            lines += [
+                f"## Against {names[self.baseline.name]}, over photos and seeds",
+                "",
+                f"Bootstrap of {RESAMPLES:,} draws of the test photos"
+                f"{', group by group,' if self.data.groups is not None else ''} and of the seeds; Holm's p is "
+                f"corrected for {len(self.gains)} comparisons.",
+                "",
+                *markdown_table(
+                    ["model", "gain in mAP", "95 % interval", "p", "Holm's p"],
+                    [
+                        [
+                            shown,
+                            f"{gain.mean:+.3f}",
+                            f"{gain.low:+.3f} to {gain.high:+.3f}",
+                            f"{gain.p:.3f}",
+                            f"{gain.holm:.3f}" + " *" * gain.significant,
+                        ]
+                        for name, shown in names.items()
+                        if (gain := self.gains.get(name))
+                    ],
+                ),
+                "",
+            ]
+        gaps = {result.name: train_gap(result.runs) for result in self.results}
+        thirds = [
+            [
+                shown,
+                *(f"{value:.3f}" for value in self.by_frequency[name].values()),
+                "" if (gap := gaps[name]) is None else f"{gap:+.3f}",
+            ]
+            for name, shown in names.items()
+        ]
+        return [
+            *lines,
+            "## By label frequency, and over-fitting",
+            "",
+            "Test mAP of the third of the labels with the fewest positives in training, the middle one, and the one "
+            "with the most; last, how much higher the mAP of the training photos is.",
+            "",
+            *markdown_table(["model", *THIRDS, "training less test"], thirds),
+            "",
+        ]
 
 
 def _best(results: Sequence[Result]) -> Result:
