@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
+
+from zoo.metrics import mean_interval
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -106,28 +109,47 @@ def interval(row: dict[str, str]) -> str:
     return f"{float(row['mAP']):.3f} ± {float(row['mAP_half_width']):.3f}"
 
 
+def fine_tuning() -> str:
+    """Whole networks: test mAP of each entry, at the learning rate that was best on validation."""
+    with (RESULTS / "fine_tuning.csv").open() as file:
+        found = list(csv.DictReader(file))
+    lines = ["| model | test mAP | learning rate, of those tried |", "|---|---|---|"]
+    for entry in dict.fromkeys(row["entry"] for row in found):
+        own = [row for row in found if row["entry"] == entry]
+        kept = [row for row in own if row["test_mAP"]]
+        mean, half = mean_interval([float(row["test_mAP"]) for row in kept])
+        rates = sorted({float(row["lr"]) for row in own})
+        tried = ", ".join(f"{rate:g}" for rate in rates)
+        lines.append(f"| `{entry}` | {mean:.3f} ± {half:.3f} | {float(kept[0]['lr']):g} of {tried} |")
+    first = found[0]
+    lines += [
+        "",
+        f"{first['data']}, {first['of_epochs']} epochs at {first['img_size']} pixels, mean of {len(kept)} seeds ± half of "
+        f"the 95 % t-interval over them. {first['device']}, {first['threads']} threads, torch {first['torch']}.",
+        "",
+        "![Training loss and validation mAP, epoch by epoch](benchmarks/results/fine_tuning.png)",
+    ]
+    return "\n".join(lines)
+
+
+BLOCKS: dict[str, Callable[[list[str]], str]] = {
+    "results": lambda names: table(*names),
+    "summary": summary,
+    "few_labels": lambda names: "\n\n".join(few_labels(data, k) for k in ("none", "half") for data in names),
+    "unseen_labels": lambda _: unseen_labels(),
+    "fine_tuning": lambda _: fine_tuning(),
+}
+
+
 def rendered(text: str) -> str:
     """The README with every block between its markers written anew."""
 
     def block(match: re.Match[str]) -> str:
         kind, argument = match.group(1), match.group(2)
-        arguments = [name.strip() for name in argument.split(",")]
-        if kind == "results":
-            body = table(*arguments)
-        elif kind == "summary":
-            body = summary(arguments)
-        elif kind == "unseen_labels":
-            body = unseen_labels()
-        else:
-            body = "\n\n".join(few_labels(data, known) for known in ("none", "half") for data in arguments)
+        body = BLOCKS[kind]([name.strip() for name in argument.split(",")])
         return f"<!-- {kind}: {argument} -->\n{body}\n<!-- end -->"
 
-    return re.sub(
-        r"<!-- (results|summary|few_labels|unseen_labels): (.*?) -->\n.*?<!-- end -->",
-        block,
-        text,
-        flags=re.DOTALL,
-    )
+    return re.sub(rf"<!-- ({'|'.join(BLOCKS)}): (.*?) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
