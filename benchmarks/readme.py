@@ -124,8 +124,8 @@ def fine_tuning() -> str:
     first = found[0]
     lines += [
         "",
-        f"{first['data']}, {first['of_epochs']} epochs at {first['img_size']} pixels, mean of {len(kept)} seeds ± half of "
-        f"the 95 % t-interval over them. {first['device']}, {first['threads']} threads, torch {first['torch']}.",
+        f"{first['data']}, {first['of_epochs']} epochs at {first['img_size']} pixels, mean of {len(kept)} seeds ± half "
+        f"of the 95 % t-interval over them. {first['device']}, {first['threads']} threads, torch {first['torch']}.",
         "",
         "![Training loss and validation mAP, epoch by epoch](benchmarks/results/fine_tuning.png)",
     ]
