@@ -40,12 +40,3 @@ def train_gap(runs: Sequence[dict[str, Any]]) -> float | None:
     if any("train_mAP" not in run for run in runs):
         return None
     return float(np.mean([run["train_mAP"] - run["test_mAP"] for run in runs]))
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table in Markdown, numbers to the right."""
-    return [
-        f"| {' | '.join(header)} |",
-        "|---|" + "---:|" * (len(header) - 1),
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]

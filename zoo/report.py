@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import datetime
+import hashlib
 import importlib.metadata
+import json
 import math
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
+from rich import table as rich_table
 from rich.text import Text
 from torch import Tensor
 from torch_geometric.data import Data
 
 from zoo._version import __version__
-from zoo.breakdown import THIRDS, by_frequency, frequency_thirds, markdown_table, train_gap
+from zoo.breakdown import THIRDS, by_frequency, frequency_thirds, train_gap
 from zoo.counts import label_pairs
 from zoo.data import ImageDataset
+from zoo.document import Block, Heading, Listing, Picture, Table, write_document
 from zoo.graph_files import save_graph
 from zoo.metrics import mean_interval, per_label_metrics
 from zoo.plots import plot_comparison, plot_contact_sheet, plot_embeddings, plot_label_graph, plot_per_label
@@ -69,9 +73,11 @@ def provenance(data: ImageDataset) -> dict[str, str]:
     return {
         "data": data.name,
         "fingerprint": data.fingerprint(),
+        "split_hash": hashlib.blake2b("".join(data.splits.tolist()).encode(), digest_size=8).hexdigest(),
         "data_protocol": data.protocol,
         "date": datetime.date.today().isoformat(),
         "zoo": __version__,
+        "commit": _commit(),
         **{library: importlib.metadata.version(library) for library in libraries},
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
@@ -169,16 +175,22 @@ class Comparison:
                 "seconds_per_run": round(sum(run["seconds"] for run in result.runs) / len(result.runs), 2),
                 **{k: v for k, v in self.protocol.items() if k not in ("seeds", "trials")},
                 **self.provenance,
+                "config_hash": self._config_hash(result),
             }
             rows.append(row)
         return rows
 
-    def table(self) -> Table:
+    def _config_hash(self, result: Result) -> str:
+        """Names everything that an entry's result follows from, beside the data and the code."""
+        config = [result.name, result.runs[0].get("settings"), self.protocol]
+        return hashlib.blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    def table(self) -> rich_table.Table:
         """The result for a terminal; 80 columns hold it where one backbone goes without saying."""
         seeds = len(self.results[0].runs)
         title = f"{self.data.name}: test results, {_mean_of(seeds)}"
         # Text and not strings: rich would read [brackets] as markup.
-        table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+        table = rich_table.Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
         table.add_column("model", overflow="fold")
         for header in [*SHOWN.values(), "vs best baseline"]:
             # A header may take two lines, a number may not.
@@ -236,7 +248,7 @@ class Comparison:
         return f" Still improving when the budget ended: {', '.join(names)}." if names else ""
 
     def write(self, folder: str | Path) -> Path:
-        """Writes ``report.md``, ``results.csv``, ``runs.csv``, ``trials.csv``, ``label_graph.json`` and plots."""
+        """Writes the report as Markdown and HTML, its numbers as CSV, ``label_graph.json`` and plots."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _write_csv(folder / "results.csv", self.rows())
@@ -245,7 +257,7 @@ class Comparison:
         if self.graph is not None:
             save_graph(self.graph, folder / "label_graph.json")
         pictures = self._plots(folder)
-        (folder / "report.md").write_text(self._markdown(pictures), encoding="utf-8")
+        write_document(self.blocks(pictures), folder / "report", f"Comparison on {self.data.name}")
         return folder
 
     def _plots(self, folder: Path) -> dict[str, Path]:
@@ -298,50 +310,45 @@ class Comparison:
             predicted.append([(names[j], value) for j, value in best])
         return plot_contact_sheet([test.images[i] for i in rows], true, predicted, path)
 
-    def _markdown(self, pictures: dict[str, Path]) -> str:
-        header = ["model", "", *SHOWN.values(), "vs best baseline"]
-        lines = [
-            f"# Comparison on {self.data.name}",
-            "",
+    def blocks(self, pictures: dict[str, Path]) -> list[Block]:
+        """The report: results, what their means hide, the protocol and the pictures."""
+        blocks: list[Block] = [
+            Heading(f"Comparison on {self.data.name}", 1),
             self.verdict(),
-            "",
             f"Test results, {_mean_of(len(self.results[0].runs))}:",
-            "",
-            f"| {' | '.join(header)} |",
-            f"|{'---|' * len(header)}",
-            *(f"| {' | '.join(cells)} |" for cells in self._cells()),
-            "",
+            Table(["model", "", *SHOWN.values(), "vs best baseline"], self._cells()),
             *self._breakdown(),
-            "## Protocol",
-            "",
-            *(f"- {line.strip()}" for line in self.data.describe().splitlines()),
-            f"- for every entry {self.protocol['trials']} trials of (learning rate, L2) over the same ranges, "
-            "chosen by validation mAP; the test split is read by the winner's seeds alone",
-            "- label graph, label vectors and controls are made from the training split",
-            *(f"- {key}: {value}" for key, value in self.protocol.items()),
-            *(f"- {key}: {value}" for key, value in self.provenance.items() if key != "data_protocol"),
+            Heading("Protocol"),
+            Listing(
+                [
+                    *(line.strip() for line in self.data.describe().splitlines()),
+                    f"for every entry {self.protocol['trials']} trials of (learning rate, L2) over the same ranges, "
+                    "chosen by validation mAP; the test split is read by the winner's seeds alone",
+                    "label graph, label vectors and controls are made from the training split",
+                    *(f"{key}: {value}" for key, value in self.protocol.items()),
+                    *(f"{key}: {value}" for key, value in self.provenance.items() if key != "data_protocol"),
+                ]
+            ),
         ]
         if self.graph is not None:
             counts = self.data.split("train").label_counts()
             pairs = label_pairs(counts, at_least=self.protocol["threshold"])
-            lines += ["", "## Strongest edges", "", *(f"- {pair}" for pair in pairs[:12])]
+            blocks += [Heading("Strongest edges"), Listing([str(pair) for pair in pairs[:12]])]
         for caption, path in pictures.items():
-            lines += ["", f"## {caption}", "", f"![{caption}]({path.name})"]
-        return "\n".join(lines) + "\n"
+            blocks += [Heading(caption), Picture(caption, path)]
+        return blocks
 
-    def _breakdown(self) -> list[str]:
-        lines = []
+    def _breakdown(self) -> list[Block]:
+        blocks: list[Block] = []
         names = {result.name: cells[0] for result, cells in zip(self.ranking, self._cells(), strict=True)}
         if self.gains:
             assert self.baseline is not None
-            lines += [
-                f"## Against {names[self.baseline.name]}, over photos and seeds",
-                "",
+            blocks += [
+                Heading(f"Against {names[self.baseline.name]}, over photos and seeds"),
                 f"Bootstrap of {RESAMPLES:,} draws of the test photos"
                 f"{', group by group,' if self.data.groups is not None else ''} and of the seeds; Holm's p is "
-                f"corrected for {len(self.gains)} comparisons.",
-                "",
-                *markdown_table(
+                f"corrected for {len(self.gains)} comparisons, and a star says that it is below 0.05.",
+                Table(
                     ["model", "gain in mAP", "95 % interval", "p", "Holm's p"],
                     [
                         [
@@ -355,27 +362,43 @@ class Comparison:
                         if (gain := self.gains.get(name))
                     ],
                 ),
-                "",
             ]
         gaps = {result.name: train_gap(result.runs) for result in self.results}
-        thirds = [
-            [
-                shown,
-                *(f"{value:.3f}" for value in self.by_frequency[name].values()),
-                "" if (gap := gaps[name]) is None else f"{gap:+.3f}",
-            ]
-            for name, shown in names.items()
-        ]
         return [
-            *lines,
-            "## By label frequency, and over-fitting",
-            "",
+            *blocks,
+            Heading("By label frequency, and over-fitting"),
             "Test mAP of the third of the labels with the fewest positives in training, the middle one, and the one "
             "with the most; last, how much higher the mAP of the training photos is.",
-            "",
-            *markdown_table(["model", *THIRDS, "training less test"], thirds),
-            "",
+            Table(
+                ["model", *THIRDS, "training less test"],
+                [
+                    [
+                        shown,
+                        *(f"{value:.3f}" for value in self.by_frequency[name].values()),
+                        "" if (gap := gaps[name]) is None else f"{gap:+.3f}",
+                    ]
+                    for name, shown in names.items()
+                ],
+            ),
         ]
+
+
+def _commit() -> str:
+    """Of the checkout that this code lies in, with a plus where files differ from it; empty where it is installed."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return described.stdout.strip()
 
 
 def _best(results: Sequence[Result]) -> Result:
