@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from zoo.lookup import InputError
 
 ROOT = Path(__file__).parent.parent
 
@@ -179,3 +183,49 @@ def test_fine_tuning_trains_tests_the_winner_and_goes_on(tmp_path):
     again = run("fine_tuning.py", *arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "results" / "fine_tuning.csv").read_text() == before, "nothing is trained twice"
+
+
+def test_accuracy_runs_the_sections_of_a_grid_into_one_report(tmp_path):
+    (tmp_path / "grid.yaml").write_text(
+        "few:\n  question: With 6 photos?\n  heads: [linear, 'mlgcn:widths=[8]:graph.annotations=all']\n"
+        "  protocol: {regime: 'photos:count=6'}\n"
+        "tau:\n  heads: [linear, 'mlgcn:widths=[8]:graph.threshold=0.8']\n"
+    )
+    done = run(
+        "accuracy.py", "--data", str(colours(tmp_path)), "--grid", str(tmp_path / "grid.yaml"),
+        "--backbones", "test_efficientnet", "--pretrained", "false", "--protocol.embeddings", "random",
+        "--protocol.trials", "1", "--protocol.seeds", "2", "--protocol.epochs", "1",
+        "--output", str(tmp_path / "runs"), "--results", str(tmp_path / "results"),
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "results" / "accuracy.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [(row["section"], row["regime"]) for row in table] == [("few", "photos:count=6")] * 2 + [
+        ("tau", "all")
+    ] * 2
+    assert all(
+        row["split_hash"] and row["config_hash"] and row["mAP_rare"] and row["train_test_gap"]
+        for row in table
+    )
+    assert len({row["config_hash"] for row in table}) == 4
+    page = (tmp_path / "runs" / "accuracy.html").read_text()
+    assert "few: With 6 photos?" in page
+    assert page.count("data:image/png;base64,") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tau:\n  head: [linear]\n", "section 'tau' has no list of heads"),
+        ("tau:\n  heads: [linear]\n  control: true\n", r"Did you mean controls\?"),
+        ("tau:\n  heads: [linear]\n  protocol: {regimes: all}\n", r"Did you mean regime\?"),
+        ("tau: [", "is no YAML"),
+        ("", "expected sections by name"),
+    ],
+)
+def test_accuracy_names_what_is_wrong_in_a_grid(text, message, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    (tmp_path / "grid.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        importlib.import_module("accuracy").read_grid(tmp_path / "grid.yaml")

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 import zoo
-from zoo import backbones, cli, comparison
+from zoo import backbones, cli
 from zoo.augment import AUGMENTATIONS
 from zoo.cli import COMMANDS, main
 from zoo.convs import CONVS, list_convs
@@ -26,6 +26,8 @@ from zoo.cost import head_cost
 from zoo.data import DATASETS
 from zoo.heads import HEADS, graph_edges
 from zoo.losses import LOSSES
+from zoo.protocol import Protocol
+from zoo.recipe import Recipe
 
 BACKBONE = "test_efficientnet"
 ROOT = Path(__file__).parents[1]
@@ -137,8 +139,8 @@ def test_an_option_of_every_field_of_the_recipe_and_the_protocol():
     known = {
         name: {action.dest for action in cli._parser(name, COMMANDS[name])._actions} for name in COMMANDS
     }
-    assert set(comparison.Protocol.__dataclass_fields__) <= known["compare"]
-    assert set(comparison.Recipe.__dataclass_fields__) <= known["train"]
+    assert set(Protocol.__dataclass_fields__) <= known["compare"]
+    assert set(Recipe.__dataclass_fields__) <= known["train"]
 
 
 # --- list --------------------------------------------------------------------------------------------------
@@ -942,7 +944,7 @@ def test_interrupted(table, monkeypatch, capsys, inside):
     if inside == "training":
         monkeypatch.setattr("zoo.train.Classification.training_step", interrupt)
     else:
-        monkeypatch.setattr(comparison, "open_dataset", interrupt)
+        monkeypatch.setattr("zoo.comparison.open_dataset", interrupt)
         monkeypatch.setattr("zoo.data.open_dataset", interrupt)
     handler = signal.getsignal(signal.SIGINT)
     try:

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import zoo
-from zoo import comparison, run_store
+from zoo import bench, run_store
 from zoo.annotations import Annotations
 from zoo.comparison import Protocol, compare
 from zoo.controls import control
 from zoo.entry import default_entries
 from zoo.evaluate import evaluate
 from zoo.graph import label_graph
+from zoo.heads import HEADS
 from zoo.lookup import InputError
 from zoo.losses import LOSSES
 from zoo.protocol import EXPLORING
@@ -46,7 +47,7 @@ class Spy:
 
     def __init__(self, monkeypatch, stop_at: int = 0, error: BaseException | None = None) -> None:
         self.loaders, self.fits = [], 0
-        loader, fit = comparison.feature_loader, comparison.fit_in_memory
+        loader, fit = bench.feature_loader, bench.fit_in_memory
 
         def spy_loader(features, data, split, recipe):
             self.loaders.append((split, recipe.lr, recipe.weight_decay, recipe.seed))
@@ -58,8 +59,8 @@ class Spy:
                 raise error
             return fit(*arguments)
 
-        monkeypatch.setattr(comparison, "feature_loader", spy_loader)
-        monkeypatch.setattr(comparison, "fit_in_memory", spy_fit)
+        monkeypatch.setattr(bench, "feature_loader", spy_loader)
+        monkeypatch.setattr(bench, "fit_in_memory", spy_fit)
 
 
 def run(photos, output, models=TWO, *, protocol=QUICK, controls=False, **options):
@@ -237,14 +238,14 @@ def test_best_model_loads_and_predicts(finished, photos):
 def test_controls_are_made_from_the_graph(photos, tmp_path, monkeypatch):
     """Each entry is given its own graph: shuffled anew by every seed, the identity always the same."""
     seen = []
-    assemble = comparison.assemble
+    assemble = bench.assemble
 
     def spy(backbone, head, graph, **options):
         if head == "mlgcn":  # the baselines beside it are given no graph
             seen.append((graph.recipe.get("control", "real"), graph.edge_index, graph.x))
         return assemble(backbone, head, graph, **options)
 
-    monkeypatch.setattr(comparison, "assemble", spy)
+    monkeypatch.setattr(bench, "assemble", spy)
     protocol = replace(QUICK, trials=1, epochs=1)
     done = run(photos, tmp_path, TWO[1:], protocol=protocol, controls=True)
     assert {name for name, _, _ in seen} == {"real", "identity", "shuffled", "random_vectors"}
@@ -261,13 +262,13 @@ def test_controls_are_made_from_the_graph(photos, tmp_path, monkeypatch):
 def test_each_head_has_its_own_kind_of_graph(photos, tmp_path, monkeypatch):
     """Couplings for one, conditional probabilities for another, and controls of what the first was given."""
     seen = {}
-    assemble = comparison.assemble
+    assemble = bench.assemble
 
     def spy(backbone, head, graph, **options):
         seen.setdefault((head, graph.recipe.get("control", "real")), []).append(graph)
         return assemble(backbone, head, graph, **options)
 
-    monkeypatch.setattr(comparison, "assemble", spy)
+    monkeypatch.setattr(bench, "assemble", spy)
     protocol, models = replace(QUICK, trials=1, epochs=2), (f"coupled-{BACKBONE}", TWO[1])
     done = run(photos, tmp_path, models, protocol=protocol, controls=True)
     assert {name for name in seen if name[0] in ("coupled", "mlgcn")} == {
@@ -443,7 +444,7 @@ HEADS["scaled"] = Scaled
 
 def test_a_changed_head_of_ones_own_is_another_run(photos, tmp_path, monkeypatch):
     file, spy, counts = tmp_path / "my_head.py", Spy(monkeypatch), []
-    monkeypatch.setitem(comparison.HEADS, "scaled", None)  # and take it out again afterwards
+    monkeypatch.setitem(HEADS, "scaled", None)  # and take it out again afterwards
     for factor in (1.0, 1.0, 5.0):
         file.write_text(OWN_HEAD.format(factor=factor))
         sys.modules.pop("zoo_import_my_head", None)

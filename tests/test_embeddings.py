@@ -378,7 +378,8 @@ def test_pickles_are_refused_and_names_that_are_nothing_suggest(tmp_path):
     with pytest.raises(InputError, match=r"\.pkl files are not read here.*give that"):
         label_embeddings(["dog"], path)
     with pytest.raises(
-        InputError, match=r"unknown label embeddings 'golve'\. Did you mean glove\?.*Nor is it a file"
+        InputError,
+        match=r"unknown label embeddings 'golve'\. Did you mean glove or glove50\?.*Nor is it a file",
     ):
         label_embeddings(["dog"], "golve")
     with pytest.raises(InputError, match=r"Nor is it a file that exists"):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy import stats
 from sklearn import metrics as sk
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo import metrics
 from zoo.lookup import InputError
@@ -124,11 +125,43 @@ def test_average_precision_takes_every_float_type(dtype):
 
 
 @pytest.mark.parametrize("chunk", [1, 60, 150, 10_000])
-def test_average_precision_does_not_depend_on_the_chunks(chunk, monkeypatch):
+def test_metrics_do_not_depend_on_the_blocks(chunk, monkeypatch):
     scores, targets = CASES["unknown entries and ties"]
-    whole = average_precision(scores, targets)
+    f1_targets, threshold = CASES["unknown entries"][1], torch.linspace(0.2, 0.8, 9)
+    together, each = (
+        metric(scores, targets, threshold=threshold, f1_targets=f1_targets)
+        for metric in (multilabel_metrics, per_label_metrics)
+    )
     monkeypatch.setattr(metrics, "CHUNK", chunk)
-    assert torch.equal(average_precision(scores, targets), whole)
+    assert multilabel_metrics(scores, targets, threshold=threshold, f1_targets=f1_targets) == together
+    again = per_label_metrics(scores, targets, threshold=threshold, f1_targets=f1_targets)
+    assert all(torch.equal(again[name], values) for name, values in each.items())
+    assert torch.equal(average_precision(scores, targets), each["AP"])
+
+
+class LargestTensor(TorchDispatchMode):
+    """The most entries that any tensor has which torch makes in the meantime, views of what is there left out."""
+
+    def __init__(self, *given):
+        super().__init__()
+        self.given, self.entries = {tensor.untyped_storage().data_ptr() for tensor in given}, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in self.given:
+                self.entries = max(self.entries, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("metric", [multilabel_metrics, per_label_metrics])
+def test_memory_does_not_grow_with_images_times_labels(metric, monkeypatch):
+    monkeypatch.setattr(metrics, "CHUNK", 600)
+    scores, targets = random_case(11, num_images=300, num_labels=200, unknown=0.1)
+    with LargestTensor(scores, targets) as largest:
+        metric(scores, targets)
+    # A block, or three counts of each image: 60,000 are all entries.
+    assert 600 <= largest.entries <= 900
 
 
 @pytest.mark.gpu

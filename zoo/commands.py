@@ -28,6 +28,8 @@ def compare(
     output: str | None = None,
     workers: int = 2,
     on_error: Literal["raise", "skip"] = "raise",
+    ray: str | None = None,
+    gpus_per_run: float = 0.0,
     *,
     protocol: Protocol,
 ) -> None:
@@ -41,6 +43,8 @@ def compare(
         output: folder of the report; runs/compare/<data> unless given.
         workers: processes that read images.
         on_error: what to do with images that cannot be read: raise an error, or skip them and say how many.
+        ray: run on Ray: local (on all cores of this machine), auto (the cluster that runs here), or host:port.
+        gpus_per_run: share of a GPU that each run on Ray takes; 0 is CPU alone.
     """
     from zoo.comparison import compare as run
     from zoo.data import open_dataset, readable
@@ -58,6 +62,8 @@ def compare(
         pretrained=pretrained,
         output=folder,
         workers=workers,
+        ray=ray,
+        gpus_per_run=gpus_per_run,
     )
     show(result.table())
     print(f"\n{result.verdict()}\nReport: {folder / 'report.md'}   Model: {folder / 'best_model'}")

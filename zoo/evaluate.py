@@ -26,13 +26,31 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 class _Forward(L.LightningModule):
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
+    """Writes what a model gives, and the targets, into their place: parts to be joined would take room twice.
 
-    def predict_step(self, batch: Any, batch_idx: int) -> tuple[Tensor, Tensor]:
+    Attributes:
+        columns: logits (N, L) and targets (N, L), on the CPU.
+        seen: how many rows of them are written.
+    """
+
+    def __init__(self, model: nn.Module, num_images: int) -> None:
+        super().__init__()
+        self.model, self.num_images = model, num_images
+        self.columns: list[Tensor] = []
+        self.seen = 0
+
+    def predict_step(self, batch: Any, batch_idx: int) -> int:
         inputs, targets = batch
-        return self.model(inputs).float().cpu(), targets.cpu()
+        parts = self.model(inputs).float(), targets
+        if not self.columns:
+            with torch.inference_mode(
+                False
+            ):  # what is made in that mode can neither be changed nor learned from
+                self.columns = [torch.empty(self.num_images, *p.shape[1:], dtype=p.dtype) for p in parts]
+        start, self.seen = self.seen, self.seen + len(targets)
+        for column, part in zip(self.columns, parts, strict=True):
+            column[start : self.seen] = part
+        return self.seen
 
 
 def quiet_trainer(**options: Any) -> L.Trainer:
@@ -49,16 +67,17 @@ def quiet_trainer(**options: Any) -> L.Trainer:
 
 
 def compute_logits(model: nn.Module, loader: DataLoader, *, progress: bool = False) -> tuple[Tensor, Tensor]:
-    """Logits (N, L) of everything in a loader, and the targets (N, L) beside them."""
-    batches: Any = quiet_trainer(enable_progress_bar=progress).predict(_Forward(model), loader)
-    logits, targets = zip(*batches, strict=True)
-    return torch.cat(logits), torch.cat(targets)
+    """Logits (N, L) of everything in a loader, no image of it twice, and the targets (N, L) beside them."""
+    forward = _Forward(model, len(loader.dataset))  # type: ignore[arg-type]
+    quiet_trainer(enable_progress_bar=progress).predict(forward, loader, return_predictions=False)
+    logits, targets = (column[: forward.seen] for column in forward.columns)
+    return logits, targets
 
 
 def compute_scores(model: nn.Module, loader: DataLoader, *, progress: bool = False) -> tuple[Tensor, Tensor]:
     """sigmoid(logits) (N, L) of everything in a loader, and the targets (N, L) beside them."""
     logits, targets = compute_logits(model, loader, progress=progress)
-    return logits.sigmoid(), targets
+    return logits.sigmoid_(), targets
 
 
 @dataclass(frozen=True)

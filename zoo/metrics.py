@@ -19,7 +19,7 @@ from zoo.lookup import InputError
 
 # The published top-k counts keep logit >= 0, whatever the threshold of the other metrics is.
 TOP_K_THRESHOLD = 0.5
-# Entries sorted at once: bounds the memory of average_precision, however many labels there are.
+# Entries worked on at once: bounds the memory beside scores and targets, however many images and labels there are.
 CHUNK = 2**22
 
 # Public functions annotate targets as "*_", any shape: that it is (N, L) too is checked in words by _check.
@@ -36,11 +36,11 @@ def average_precision(scores: Float[Tensor, "N L"], targets: Shaped[Tensor, "*_"
     Returns:
         (L,) in 0..1; NaN for a label without positives.
     """
-    scores, present, known = _check(scores, targets)
+    scores = _check(scores, targets)
     num_images, num_labels = scores.shape
-    width = max(1, CHUNK // num_images)
-    chunks = [slice(start, start + width) for start in range(0, num_labels, width)]
-    return torch.cat([_average_precision(scores[:, c], present[:, c], known[:, c]) for c in chunks])
+    return torch.cat(
+        [_average_precision(scores[:, c], targets[:, c]) for c in _blocks(num_labels, num_images)]
+    )
 
 
 def mean_average_precision(scores: Float[Tensor, "N L"], targets: Shaped[Tensor, "*_"]) -> float:
@@ -87,23 +87,19 @@ def multilabel_metrics(
     Returns:
         Name to value in 0..1, higher is better.
     """
-    scores, present, known = _check(scores, targets)
+    scores = _check(scores, targets)
     metrics = {"mAP": mean_average_precision(scores, targets)}
     if f1_targets is not None:
-        _, present, known = _check(scores, f1_targets)
-    predicted = _predict(scores, known, threshold)
+        _check(scores, f1_targets)
+        targets = f1_targets
 
-    metrics |= _class_and_overall(predicted, present)
+    per_label, per_image = _count_predictions(scores, targets, threshold)
+    metrics |= _class_and_overall(*per_label)
     if top_k is not None:
-        top = _top_k(scores, known, top_k) & (scores >= TOP_K_THRESHOLD) & known
-        metrics |= {f"{name}_top{top_k}": value for name, value in _class_and_overall(top, present).items()}
+        counts_of_top, _ = _count_predictions(scores, targets, TOP_K_THRESHOLD, top_k)
+        metrics |= {f"{name}_top{top_k}": value for name, value in _class_and_overall(*counts_of_top).items()}
 
-    per_label = _counts(predicted, present, dim=0)
-    averages = {
-        "macro": per_label,
-        "micro": [count.sum() for count in per_label],
-        "samples": _counts(predicted, present, dim=1),
-    }
+    averages = {"macro": per_label, "micro": per_label.sum(1), "samples": per_image}
     for average, (correct, chosen, positives) in averages.items():
         metrics[f"{average}_precision"] = _ratio(correct, chosen).mean().item()
         metrics[f"{average}_recall"] = _ratio(correct, positives).mean().item()
@@ -123,11 +119,12 @@ def per_label_metrics(
         ``AP``, ``precision``, ``recall``, ``f1``: (L,) float64; ``positives``, their number: (L,) int64.
         A label never predicted has precision 0; one without positives has NaN for AP, recall and F1.
     """
-    scores, present, known = _check(scores, targets)
+    scores = _check(scores, targets)
     ap = average_precision(scores, targets)
     if f1_targets is not None:
-        _, present, known = _check(scores, f1_targets)
-    correct, chosen, positives = _counts(_predict(scores, known, threshold), present, dim=0)
+        _check(scores, f1_targets)
+        targets = f1_targets
+    (correct, chosen, positives), _ = _count_predictions(scores, targets, threshold)
     no_positive = positives == 0
     return {
         "AP": ap,
@@ -164,10 +161,8 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     return sample.mean().item(), float(quantile * sample.std().item() / math.sqrt(len(sample)))
 
 
-def _check(
-    scores: Tensor, targets: Tensor
-) -> tuple[Float[Tensor, "N L"], Bool[Tensor, "N L"], Bool[Tensor, "N L"]]:
-    """Returns ``(scores, present, known)``, or says what is wrong with the input."""
+def _check(scores: Tensor, targets: Tensor) -> Float[Tensor, "N L"]:
+    """Returns the scores without their history, or says what is wrong with the input."""
     if scores.shape != targets.shape:
         raise InputError(
             f"scores and targets must have one shape (N, L), got scores {tuple(scores.shape)} "
@@ -195,20 +190,24 @@ def _check(
         bounds = [int(bound.item()) for bound in targets.aminmax()]
         if wrong := [bound for bound in bounds if bound not in (-1, 0, 1)]:
             raise InputError(f"targets must be 1, 0 or -1 (unknown), found {wrong[0]}")
-    return scores, targets == 1, targets >= 0
+    return scores
 
 
-def _average_precision(
-    scores: Float[Tensor, "N L"], present: Bool[Tensor, "N L"], known: Bool[Tensor, "N L"]
-) -> Float64[Tensor, " L"]:
+def _blocks(length: int, width: int) -> list[slice]:
+    """Consecutive parts of rows of this width, each of at most CHUNK entries, or of one row."""
+    step = max(1, CHUNK // width)
+    return [slice(start, start + step) for start in range(0, length, step)]
+
+
+def _average_precision(scores: Float[Tensor, "N L"], targets: Shaped[Tensor, "N L"]) -> Float64[Tensor, " L"]:
     # Floats that are not negative are in the order of their bits, so that score and target fit into one
     # integer, and sorting it needs no index and no gather. Ascending keys: highest score first, in ties
     # positives last, so that a tie's last positive stands at the tie's end; unknown entries after all others.
     integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[scores.element_size()]
     bits = scores.T.contiguous().view(integer)
     one = torch.ones_like(scores[0, 0]).view(integer)
-    keys = (one - bits) * 2 + present.T  # the sign bit of -0.0 drops out here
-    keys.masked_fill_(~known.T, torch.iinfo(integer).max - 1)  # even: not a positive
+    keys = (one - bits) * 2 + (targets.T == 1)  # the sign bit of -0.0 drops out here
+    keys.masked_fill_(targets.T < 0, torch.iinfo(integer).max - 1)  # even: not a positive
     if keys.device.type == "cpu":
         keys.numpy().sort(axis=1)  # in place; NumPy's vectorised sort is several times faster than torch's
     else:
@@ -230,9 +229,13 @@ def _average_precision(
     return total.index_add_(0, label, size * precision) / positives
 
 
-def _predict(
-    scores: Float[Tensor, "N L"], known: Bool[Tensor, "N L"], threshold: float | Tensor
-) -> Bool[Tensor, "N L"]:
+def _count_predictions(
+    scores: Float[Tensor, "N L"],
+    targets: Shaped[Tensor, "N L"],
+    threshold: float | Tensor,
+    top_k: int | None = None,
+) -> tuple[Int64[Tensor, "3 L"], Int64[Tensor, "3 N"]]:
+    """N^c, N^p, N^g of each label and of each image; at most the k best labels of an image are predicted."""
     limit = torch.as_tensor(threshold, dtype=scores.dtype, device=scores.device)
     if limit.ndim and limit.shape != scores.shape[1:]:
         raise InputError(
@@ -241,7 +244,20 @@ def _predict(
         )
     if not ((limit >= 0) & (limit <= 1)).all():
         raise InputError(f"threshold must lie in 0..1: it is compared with probabilities, got {threshold}")
-    return (scores >= limit) & known
+    # Counts that outlive a block have their place before it: between blocks they would tear the heap apart.
+    per_label, per_image = (
+        torch.zeros(3, length, dtype=torch.int64, device=scores.device) for length in reversed(scores.shape)
+    )
+    for images in _blocks(*scores.shape):
+        present, known = targets[images] == 1, targets[images] >= 0
+        predicted = (scores[images] >= limit) & known
+        if top_k is not None:
+            predicted &= _top_k(scores[images], known, top_k)
+        for i, mask in enumerate((predicted & present, predicted, present)):
+            # No block holds more than int32 counts, in which torch is several times quicker than in int64.
+            per_label[i] += mask.sum(0, dtype=torch.int32)
+            per_image[i, images] = mask.sum(1, dtype=torch.int32).long()
+    return per_label, per_image
 
 
 def _top_k(scores: Float[Tensor, "N L"], known: Bool[Tensor, "N L"], k: int) -> Bool[Tensor, "N L"]:
@@ -256,20 +272,14 @@ def _top_k(scores: Float[Tensor, "N L"], known: Bool[Tensor, "N L"], k: int) -> 
     return above | (tied & (tied.cumsum(1, dtype=torch.int32) <= room))
 
 
-def _counts(
-    predicted: Bool[Tensor, "N L"], present: Bool[Tensor, "N L"], dim: int
-) -> list[Int64[Tensor, " _"]]:
-    """N^c, N^p, N^g: of each label (``dim=0``) or of each image (``dim=1``)."""
-    return [mask.sum(dim) for mask in (predicted & present, predicted, present)]
-
-
 def _ratio(part: Int64[Tensor, "*_"], whole: Int64[Tensor, "*_"]) -> Float64[Tensor, "*_"]:
     """``part / whole``, and 0 for 0/0."""
     return part.double() / whole.clamp(min=1)
 
 
-def _class_and_overall(predicted: Bool[Tensor, "N L"], present: Bool[Tensor, "N L"]) -> dict[str, float]:
-    correct, chosen, positives = _counts(predicted, present, dim=0)
+def _class_and_overall(
+    correct: Int64[Tensor, " L"], chosen: Int64[Tensor, " L"], positives: Int64[Tensor, " L"]
+) -> dict[str, float]:
     counted = positives > 0
     metrics: dict[str, float] = {}
     for kind, precision, recall in (

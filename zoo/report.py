@@ -237,9 +237,7 @@ class Comparison:
 
     def _over_photos(self, result: Result) -> str:
         gain = self.gains[result.name]
-        said = "holds" if gain.significant else "may be chance"
-        interval = f"{gain.low:+.3f} to {gain.high:+.3f}"
-        return f" Over photos and seeds it is {interval} and {said} (Holm's p {gain.holm:.2g})."
+        return f" Over photos and seeds: {gain.low:+.3f} to {gain.high:+.3f}, Holm's p {gain.holm:.2g}."
 
     def _unfinished(self) -> str:
         """Which entries the budget cut short: every seed was at its best in the last epoch or the one before."""
@@ -284,7 +282,9 @@ class Comparison:
                     self.graph.x, self.data.label_names, folder / "label_vectors.png"
                 )
         shown = {result.name: result for result in (self.winner, self.baseline) if result is not None}
-        shown |= {r.name: r for r in self.ranking if r.kind == "graph" and len(shown) < 4}
+        for result in self.ranking:  # and the best graph heads, up to four in all
+            if result.kind == "graph" and len(shown) < 4:
+                shown[result.name] = result
         per_label = {
             name: torch.stack([per_label_metrics(s, self.targets)["AP"] for s in result.scores])
             .mean(0)

@@ -10,6 +10,8 @@ from types import ModuleType
 
 from zoo.lookup import InputError
 
+_IMPORTED: dict[Path, None] = {}  # in their order
+
 
 def import_module_file(path: str | Path) -> ModuleType:
     """Runs a user's Python file as a module, for ``--import my_module.py``.
@@ -48,4 +50,10 @@ def import_module_file(path: str | Path) -> ModuleType:
             line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)
         where = f"{path}, line {line}" if line else str(path)  # what is no text at all has no lines
         raise InputError(f"{where}: {type(error).__name__}: {error}") from error
+    _IMPORTED[path] = None
     return module
+
+
+def imported_files() -> list[Path]:
+    """The user's files that this process has run, in their order, for processes elsewhere to run too."""
+    return list(_IMPORTED)
