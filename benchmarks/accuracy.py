@@ -102,6 +102,8 @@ def accuracy(
     results: str = str(RESULTS),
     pretrained: bool | str = True,
     workers: int = 2,
+    ray: str | None = None,
+    gpus_per_run: float = 0.0,
 ) -> None:
     """Runs the grid.
 
@@ -116,6 +118,8 @@ def accuracy(
         results: where the tables are kept.
         pretrained: the backbones' weights: true (timm's), false, or a file.
         workers: processes that read images.
+        ray: address of a Ray cluster to run on, auto, or local for one on this machine.
+        gpus_per_run: share of a GPU that each run on Ray takes; 0 is CPU alone.
     """
     console, table, blocks = Console(), list[dict[str, Any]](), list[Block]()
     chosen = {"overall": Section(split_names(heads), controls=True)} if heads else read_grid(Path(grid))
@@ -135,6 +139,8 @@ def accuracy(
                 output=Path(output) / dataset.name / name,
                 runs=Path(output) / dataset.name / "runs",
                 workers=workers,
+                ray=ray,
+                gpus_per_run=gpus_per_run,
             )
             console.print(comparison.table(), comparison.verdict(), sep="\n")
             table += [{"section": name, **row} for row in comparison.rows()]

@@ -47,8 +47,8 @@ from zoo.train import image_loader
 
 LIBRARIES = ("torch", "torchvision", "pillow", "timm")
 COLUMNS = (
-    *("section", "work", "size", "images_per_second", "ratio", "largest_difference", "mean_difference"),
-    *("start_MiB", "growth_MiB"),
+    *("section", "work", "size", "images_per_second", "images_per_second_per_core", "ratio"),
+    *("largest_difference", "mean_difference", "start_MiB", "growth_MiB"),
 )
 INPUT_SIZE = 224
 LABELS = [f"label {i}" for i in range(20)]
@@ -100,7 +100,9 @@ def as_input(decoded: Image.Image | Tensor) -> np.ndarray:
     return np.asarray(decoded.resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC), dtype=np.int16)
 
 
-def compare(passes: Mapping[str, Callable[[], int]], peer: str, rounds: int) -> list[dict[str, Any]]:
+def compare(
+    passes: Mapping[str, Callable[[], int]], peer: str, rounds: int, *, cores: int = 1
+) -> list[dict[str, Any]]:
     """Rows of images per second, and the ratio to the peer, of passes that each say how many images they were."""
     rates: dict[str, list[float]] = {name: [] for name in passes}
     for round_ in track(range(rounds + 1), "measuring", console=Console(stderr=True), transient=True):
@@ -114,6 +116,7 @@ def compare(passes: Mapping[str, Callable[[], int]], peer: str, rounds: int) -> 
         {
             "work": name,
             "images_per_second": round(statistics.median(own), 1),
+            "images_per_second_per_core": round(statistics.median(own) / cores, 1),
             "ratio": round(statistics.median(np.divide(own, rates[peer]).tolist()), 3),
         }
         for name, own in rates.items()
@@ -193,7 +196,8 @@ def loading(photos: list[Path], rounds: int, entries: int) -> Iterator[dict[str,
             f"{name}, {workers} workers": partial(one_epoch, loader)
             for name, loader in (("zoo", ours), ("timm", theirs))
         }
-        yield from compare(passes, f"timm, {workers} workers", rounds)
+        cores = min(max(workers, 1), len(os.sched_getaffinity(0)))
+        yield from compare(passes, f"timm, {workers} workers", rounds, cores=cores)
 
 
 class Entries(Dataset):

@@ -132,12 +132,69 @@ def fine_tuning() -> str:
     return "\n".join(lines)
 
 
+def scale(section: str) -> str:
+    """One section of the scaling: all its rows, or of ``labels`` a column for each number of labels."""
+    with (RESULTS / "scale.csv").open() as file:
+        found = [row for row in csv.DictReader(file) if row["section"] == section]
+    if section != "labels":
+        lines = ["| work | size | time | peak memory |", "|---|---|---|---|"]
+        for row in found:
+            peak = memory(float(row["peak_MiB"]))
+            lines.append(
+                f"| {words(row['work'])} | {row['size']} | {duration(float(row['seconds']))} | {peak} |"
+            )
+        return "\n".join(lines)
+    cells: dict[str, dict[str, str]] = {}
+    fits = {}
+    for row in found:
+        if row["time_exponent"]:
+            fits[row["work"]] = f"{float(row['time_exponent']):.2f}, {float(row['memory_exponent']):.2f}"
+            fitted = row["size"]
+        else:
+            cost = f"{duration(float(row['seconds']))}, {memory(float(row['increase_MiB']))}"
+            cells.setdefault(row["work"], {})[row["size"]] = cost
+    sizes = list(dict.fromkeys(size for own in cells.values() for size in own))
+    lines = [f"| time, memory | {' | '.join(sizes)} | exponents |", "|---" * (len(sizes) + 2) + "|"]
+    for work, own in cells.items():
+        lines.append(f"| {words(work)} | {' | '.join(own.get(size, '-') for size in sizes)} | {fits[work]} |")
+    first = found[0]
+    lines += [
+        "",
+        f"Median times, and memory beyond Python and libraries; exponents are fitted to {fitted}. {first['machine']}, "
+        f"{first['cores']} cores, torch {first['torch']}.",
+        "",
+        "![Time and memory against the number of labels](benchmarks/results/scale.png)",
+    ]
+    return "\n".join(lines)
+
+
+def words(name: str) -> str:
+    """A name of a function as it is read."""
+    return name.replace("_", " ")
+
+
+def duration(seconds: float) -> str:
+    """In the unit that suits it."""
+    return f"{two_digits(seconds)} s" if seconds >= 1 else f"{two_digits(seconds * 1e3)} ms"
+
+
+def memory(mebibytes: float) -> str:
+    """In the unit that suits it."""
+    return f"{two_digits(mebibytes / 2**10)} GiB" if mebibytes >= 2**10 else f"{two_digits(mebibytes)} MiB"
+
+
+def two_digits(number: float) -> str:
+    """A number as exactly as a measurement is."""
+    return f"{float(f'{number:.2g}'):,g}"
+
+
 BLOCKS: dict[str, Callable[[list[str]], str]] = {
     "results": lambda names: table(*names),
     "summary": summary,
     "few_labels": lambda names: "\n\n".join(few_labels(data, k) for k in ("none", "half") for data in names),
     "unseen_labels": lambda _: unseen_labels(),
     "fine_tuning": lambda _: fine_tuning(),
+    "scale": lambda names: scale(*names),
 }
 
 

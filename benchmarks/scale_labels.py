@@ -87,11 +87,9 @@ def make_inference(num_labels: int) -> Callable[[], Tensor]:
 
 def graph_building(num_labels: int, seconds: float) -> dict[str, float]:
     """Sparse annotations, in memory, to a label graph with random vectors."""
-    graph = sparse_graph(num_labels)
-    degree = graph.num_edges / num_labels - 1
-    print(f"degree {degree:.2f} without self-loops,")
-    del graph
-    return repeated(make_build, num_labels, seconds)
+    measured = repeated(make_build, num_labels, seconds)
+    print(f"average degree {sparse_graph(num_labels).num_edges / num_labels - 1:.2f} without self-loops")
+    return measured
 
 
 def mlgcn_step(num_labels: int, seconds: float) -> dict[str, float]:
@@ -191,15 +189,19 @@ def plot_labels(table: Path, path: Path) -> Path:
             [(names[work], PALETTE[k], MARKERS[k]) for k, work in enumerate(works)],
             panels=2,
         )
-        for axes, key, unit in zip(panels, ("seconds", "increase_MiB"), ("s", "MiB"), strict=True):
+        units = {"seconds": "seconds", "increase_MiB": "memory beyond imports, MiB"}
+        for axes, (key, unit) in zip(panels, units.items(), strict=True):
             for k, work in enumerate(works):
                 points = [row for row in rows if row["work"] == work and row[key]]
                 counts = np.array([int(row["size"].split()[0].replace(",", "")) for row in points])
                 costs = np.array([float(row[key]) for row in points])
                 axes.plot(counts, costs, color=PALETTE[k], marker=MARKERS[k], markersize=5, linewidth=1.6)
-                axes.plot(
-                    counts, costs[-1] * counts / counts[-1], color=GREY, linestyle=(0, (4, 3)), linewidth=0.8
-                )
-            axes.set(xscale="log", yscale="log", xlabel="labels L")
-            axes.set_ylabel({"s": "seconds", "MiB": "memory beyond imports, MiB"}[unit])
+                proportional = costs[-1] * counts / counts[-1]
+                axes.plot(counts, proportional, color=GREY, linestyle=(0, (4, 3)), linewidth=0.8)
+            axes.set(xscale="log", yscale="log", xlabel="labels L", ylabel=unit)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(
+                    "{x:,g}"
+                )  # powers would be mathematics, which the style leaves as it is
+            axes.minorticks_off()
     return path

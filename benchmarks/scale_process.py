@@ -34,7 +34,7 @@ class Sizes:
     rows: int = 60_000_000
     num_labels: int = 20_000
     labels: tuple[int, ...] = (80, 1_000, 10_000, 100_000)
-    trained: tuple[int, int] = (512, 100_000)
+    trained: tuple[int, int] = (256, 100_000)
     evaluated: tuple[int, int] = (125_000, 9_605)
     seconds: float = 2.0
 
@@ -114,7 +114,7 @@ def repeated(
         began, used = time.perf_counter(), time.process_time()
         run()
         times.append((time.perf_counter() - began, time.process_time() - used))
-    print(f"median of {len(times)}")
+    print(f"median of {len(times)};")
     elapsed, cpu = (statistics.median(column) for column in zip(*times, strict=True))
     return {
         "seconds": elapsed,

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from zoo.cli import main
 from zoo.comparison import compare
 from zoo.lookup import InputError
 from zoo.protocol import Protocol
@@ -115,6 +116,16 @@ def test_a_cluster_that_is_not_there(colours, tmp_path):
         run(colours, tmp_path, TWO, gpus_per_run=0.5)
     with pytest.raises(InputError, match=r"gpus_per_run must lie in \[0, 1\], not 2\.0"):
         run(colours, tmp_path, TWO, ray="local", gpus_per_run=2.0)
+
+
+def test_the_command_line_says_what_is_wrong(colours, tmp_path, capsys):
+    lines = [
+        f"{path},{int(red)},{split}"
+        for path, red, split in zip(colours.images, colours.targets[:, 0], colours.splits, strict=True)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,red,split", *lines]))
+    assert main(["compare", "--data", str(tmp_path / "labels.csv"), "--ray", "somewhere"]) == 2
+    assert capsys.readouterr().err.startswith("zoo: ray='somewhere': expected local, auto, host:port")
 
 
 def test_a_port_that_is_not_rays(colours, tmp_path, monkeypatch):

@@ -185,5 +185,5 @@ def _outcome(reference: ray.ObjectRef) -> Outcome:
     except (WorkerCrashedError, OutOfMemoryError) as error:
         raise InputError(
             f"the process that ran it was killed {RETRIES + 1} times, as it is where memory runs out: "
-            "give a run more room (a larger gpus_per_run, OMP_NUM_THREADS=2 or more), or a machine more memory"
+            "have fewer at a time on a machine, with a larger OMP_NUM_THREADS or gpus_per_run"
         ) from error
