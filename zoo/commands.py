@@ -153,7 +153,7 @@ def graph(
         p: share of a label's features that comes from its neighbours.
         normalization: mlgcn, sym, row or none.
         knowledge: a CSV or TSV file with the columns source, target, weight: edges to add to the counted ones.
-        embeddings: glove, minilm, spectral, asge, onehot, random, or a file of word vectors.
+        embeddings: glove, glove50, minilm, spectral, asge, onehot, random, or a file of word vectors.
         unknown_words: what to do with labels that have no vector: error, or a fallback.
         headroom: estimate what a model could gain at most from knowing the other labels; takes seconds, no photos.
         output: folder for report.txt, label_graph.json and the pictures; runs/graph/<name> unless given.
@@ -243,7 +243,7 @@ def train(
         edges: kind of the label graph that is counted, such as topk:k=5; the one that the head wants unless given.
         threshold: tau of the label graph that is counted.
         p: share of a label's features that comes from its neighbours.
-        embeddings: glove, minilm, spectral, asge, onehot, random, or a file of word vectors.
+        embeddings: glove, glove50, minilm, spectral, asge, onehot, random, or a file of word vectors.
         unknown_words: what to do with labels that have no vector: error, or a fallback.
         resume: go on from the last checkpoint in the output folder; auto if there is one.
         on_error: what to do with images that cannot be read: raise an error, or skip them and say how many.
