@@ -12,6 +12,7 @@ and a plot for each data set; the report of everything is ``accuracy.md`` and ``
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import shutil
 import warnings
@@ -121,35 +122,46 @@ def accuracy(
         ray: address of a Ray cluster to run on, auto, or local for one on this machine.
         gpus_per_run: share of a GPU that each run on Ray takes; 0 is CPU alone.
     """
-    console, table, blocks = Console(), list[dict[str, Any]](), list[Block]()
     chosen = {"overall": Section(split_names(heads), controls=True)} if heads else read_grid(Path(grid))
     if sections:
         chosen = {name: lookup("section", name, chosen) for name in sections}
-    for source in data.split(","):
-        dataset = zoo.open_dataset(source)
-        blocks.append(Heading(dataset.name, 1))
-        for name, section in chosen.items():
-            console.rule(f"{dataset.name}: {name}")
-            comparison = zoo.compare(
-                dataset,
-                entries(section.heads, backbones),
-                controls=section.controls,
-                protocol=replace(protocol, **section.protocol),
-                pretrained=pretrained,
-                output=Path(output) / dataset.name / name,
-                runs=Path(output) / dataset.name / "runs",
-                workers=workers,
-                ray=ray,
-                gpus_per_run=gpus_per_run,
-            )
-            console.print(comparison.table(), comparison.verdict(), sep="\n")
-            table += [{"section": name, **row} for row in comparison.rows()]
-            blocks += summary(name, section, comparison, Path(output) / dataset.name / name)
-            if name == "overall":
-                keep(Path(output) / dataset.name / name, Path(results), dataset.name)
-    replace_rows(Path(results) / "accuracy.csv", table)
+    console, blocks = Console(), list[Block]()
+    with on_ray(ray, gpus_per_run):
+        for source in data.split(","):
+            dataset = zoo.open_dataset(source)
+            blocks.append(Heading(dataset.name, 1))
+            for name, section in chosen.items():
+                console.rule(f"{dataset.name}: {name}")
+                folder = Path(output) / dataset.name / name
+                comparison = zoo.compare(
+                    dataset,
+                    entries(section.heads, backbones),
+                    controls=section.controls,
+                    protocol=replace(protocol, **section.protocol),
+                    pretrained=pretrained,
+                    output=folder,
+                    runs=folder.parent / "runs",
+                    workers=workers,
+                    ray=ray,
+                    gpus_per_run=gpus_per_run,
+                )
+                console.print(comparison.table(), comparison.verdict(), sep="\n")
+                blocks += summary(name, section, comparison, folder)
+                replace_rows(Path(results) / "accuracy.csv", name, comparison.rows())
+                if name == "overall":
+                    keep(folder, Path(results), dataset.name)
     write_document(blocks, Path(output) / "accuracy", "Does the label graph help?")
     print(f"Report: {Path(output) / 'accuracy.html'}   Table: {Path(results) / 'accuracy.csv'}")
+
+
+def on_ray(address: str | None, gpus_per_run: float) -> contextlib.AbstractContextManager[None]:
+    """One connection for all comparisons; without an address, none."""
+    if address is None:
+        return contextlib.nullcontext()
+    from zoo.ray_runs import check_cluster, connected
+
+    check_cluster(address, gpus_per_run)
+    return connected(address)
 
 
 def summary(name: str, section: Section, comparison: Comparison, folder: Path) -> list[Block]:
@@ -172,16 +184,18 @@ def keep(folder: Path, results: Path, data: str) -> None:
         shutil.copy(folder / file, results / f"{data}{ending}")
 
 
-def replace_rows(path: Path, table: list[dict[str, Any]]) -> None:
-    """Puts the rows in the place of those of the same data sets and sections."""
-    measured = {(row["data"], row["section"]) for row in table}
+def replace_rows(path: Path, section: str, measured: list[dict[str, Any]]) -> None:
+    """Puts a section's rows in the place of those of the same data set and section."""
+    table: list[dict[str, Any]] = [{"section": section, **row} for row in measured]
+    same = (table[0]["data"], section)
     kept: list[dict[str, Any]] = []
     if path.is_file():
         with path.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if (row["data"], row["section"]) not in measured]
+            kept = [row for row in csv.DictReader(file) if (row["data"], row["section"]) != same]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in [*table, *kept] for key in row)))
+        columns = dict.fromkeys(key for row in [*table, *kept] for key in row)
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows([*kept, *table])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.breakdown import by_frequency, frequency_thirds, train_gap
+from zoo.breakdown import by_frequency, chance, frequency_thirds, mean_ap_of_labels, train_gap
 from zoo.metrics import average_precision
 
 
@@ -25,10 +25,22 @@ def test_map_of_each_third_is_the_mean_over_seeds_and_labels():
     scores = [torch.rand(40, 6, generator=generator) for _ in range(2)]
     thirds = frequency_thirds(np.arange(6))
     expected = np.mean([average_precision(one, targets).numpy() for one in scores], axis=0)
-    found = by_frequency(scores, targets, thirds)
+    found = by_frequency(scores, [targets] * 2, thirds)
     assert list(found.values()) == pytest.approx(
         [expected[:2].mean(), expected[2:4].mean(), expected[4:].mean()]
     )
+
+
+def test_a_label_counts_for_the_seeds_that_were_asked_for_it():
+    targets = [torch.tensor([[1, -1], [0, -1], [0, -1]]), torch.tensor([[1, 0], [0, 1], [0, 1]])]
+    scores = [
+        torch.tensor([[0.9, 0.9], [0.1, 0.5], [0.2, 0.1]]),
+        torch.tensor([[0.1, 0.9], [0.2, 0.5], [0.3, 0.1]]),
+    ]
+    # First label: first of three, then last of three. Second: of the second seed alone, places two and three.
+    expected = [(1 + 1 / 3) / 2, (1 / 2 + 2 / 3) / 2]
+    assert mean_ap_of_labels(scores, targets).tolist() == pytest.approx(expected)
+    assert chance(targets) == pytest.approx((1 / 3 + (1 / 3 + 2 / 3) / 2) / 2)
 
 
 def test_the_gap_is_paired_and_absent_where_it_was_not_measured():

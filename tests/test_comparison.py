@@ -21,7 +21,9 @@ from zoo.graph import label_graph
 from zoo.heads import HEADS
 from zoo.lookup import InputError
 from zoo.losses import LOSSES
+from zoo.metrics import mean_average_precision
 from zoo.protocol import EXPLORING
+from zoo.regimes import draw
 from zoo.user_modules import import_module_file
 
 BACKBONE = "test_efficientnet"
@@ -189,7 +191,7 @@ def test_stored_scores_give_the_reported_metrics(finished, photos):
     from sklearn.metrics import average_precision_score
 
     targets = photos.split("test").targets
-    assert (done.targets.numpy() == targets).all()
+    assert all((one.numpy() == targets).all() for one in done.targets)
     for result in done.results:
         for row, scores in zip(result.runs, result.scores, strict=True):
             expected = average_precision_score(targets, scores.numpy(), average="macro")
@@ -484,6 +486,43 @@ def test_a_changed_loss_of_ones_own_is_another_run(photos, tmp_path, monkeypatch
     assert module.Counted.seen.tolist() == [(train == 1).sum(0).tolist(), (train == 0).sum(0).tolist()]
 
 
+# --- labels that are known, and labels that are tested ------------------------------------------------------
+
+
+def test_known_labels_are_told_to_who_can_use_them_and_asked_of_nobody(photos, tmp_path):
+    models = [f"linear-{BACKBONE}", f"coupled-{BACKBONE}"]
+    plain = run(photos, tmp_path, models)
+    told = run(photos, tmp_path, models, protocol=replace(QUICK, known=0.5))
+    truth = torch.from_numpy(photos.split("test").targets)
+    for seed, asked in enumerate(told.targets):
+        hidden = torch.rand(truth.shape, generator=torch.Generator().manual_seed(seed)) >= 0.5
+        assert torch.equal(asked, truth.where(hidden, -1))
+        linear, coupled = (result.scores[seed] for result in told.results)
+        assert torch.equal(linear, plain.results[0].scores[seed]), "it cannot take them"
+        assert torch.equal(coupled[~hidden] > 0.5, truth[~hidden] == 1), "it repeats what it was told"
+        assert told.results[0].runs[seed]["test_mAP"] == pytest.approx(mean_average_precision(linear, asked))
+    assert not torch.equal(*told.targets)
+
+
+def test_one_search_serves_whatever_is_known_at_test_time(photos, tmp_path, monkeypatch):
+    spy = Spy(monkeypatch)
+    run(photos, tmp_path, TWO[:1])
+    assert spy.fits == QUICK.trials + QUICK.seeds
+    run(photos, tmp_path, TWO[:1], protocol=replace(QUICK, known=0.5))
+    assert spy.fits == QUICK.trials + 2 * QUICK.seeds
+
+
+def test_a_regime_says_which_labels_are_tested(photos, tmp_path):
+    regime = "rare:positives=1:common=4"
+    done = run(photos, tmp_path, TWO[:1], protocol=replace(QUICK, regime=regime))
+    truth = torch.from_numpy(photos.split("test").targets)
+    for seed, asked in enumerate(done.targets):
+        labels = draw(regime, photos.split("train"), seed).labels
+        others = [label for label in range(truth.size(1)) if label not in labels]
+        assert torch.equal(asked[:, labels], truth[:, labels])
+        assert (asked[:, others] == -1).all()
+
+
 # --- the words of errors -----------------------------------------------------------------------------------
 
 
@@ -494,6 +533,8 @@ def test_what_cannot_be_compared(photos, tmp_path):
         run(photos, tmp_path, ["mlgnc-resnet18"])
     with pytest.raises(InputError, match=r"unknown conv 'GATCov'\. Did you mean GATConv"):
         run(photos, tmp_path, [f"mlgcn-{BACKBONE}:conv=GATCov"])
+    with pytest.raises(InputError, match=r"known is a share of the labels, at least 0 and below 1, not 1"):
+        replace(QUICK, known=1.0)
     with pytest.raises(InputError, match=r"no such file of weights"):
         compare(photos, TWO, pretrained=tmp_path / "none.safetensors", output=tmp_path)
     lacking = replace(photos, splits=np.where(photos.splits == "val", "train", photos.splits))

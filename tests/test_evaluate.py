@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from zoo.evaluate import Evaluation, compute_scores, evaluate
+from zoo.evaluate import Evaluation, compute_logits, compute_scores, evaluate
 from zoo.lookup import InputError
 from zoo.model import MultiLabelClassifier, build
 
@@ -75,6 +75,21 @@ def test_scores_are_probabilities_whatever_their_range():
     scores, seen = compute_scores(torch.nn.Identity(), loader)
     torch.testing.assert_close(scores, 1 / (1 + (-logits).exp()))
     assert torch.equal(seen, targets)
+
+
+def test_what_is_known_goes_with_its_images():
+    inputs, facts = torch.randn(5, 2), torch.randint(-1, 2, (5, 2))
+    targets = torch.zeros(5, 2, dtype=torch.int8)
+    batches: list[torch.Tensor] = []
+
+    class Model(torch.nn.Module):
+        def forward(self, inputs, known):
+            batches.append(known)
+            return inputs + known
+
+    logits, _ = compute_logits(Model(), DataLoader(TensorDataset(inputs, targets), batch_size=2), known=facts)
+    assert torch.equal(logits, inputs + facts)
+    assert [len(batch) for batch in batches] == [2, 2, 1]
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def made_up(data, gains, *, seeds=3, spread=0.01, validation=None, best_epoch=10
         results=results,
         protocol={"trials": 2, "seeds": seeds, "epochs": 20, "lr": (1e-4, 0.1), "threshold": 0.1},
         graph=label_graph(train.targets, train.label_names, embeddings="random"),
-        targets=targets,
+        targets=[targets] * seeds,
         provenance=provenance(data),
     )
 

@@ -39,7 +39,7 @@ def test_a_better_model_is_found_and_an_equal_one_is_not():
     baseline = [made_up(seed, 1.0)[0] for seed in range(3)]
     better = [made_up(seed, 2.0)[0] for seed in range(3)]
     equal = [made_up(seed + 10, 1.0)[0] for seed in range(3)]
-    good, none = paired_gains([better, equal], baseline, targets, resamples=400)
+    good, none = paired_gains([better, equal], baseline, [targets] * 3, resamples=400)
     assert good.significant
     assert 0 < good.low < good.mean < good.high
     assert good.mean == pytest.approx(
@@ -57,18 +57,18 @@ def test_a_better_model_is_found_and_an_equal_one_is_not():
 
 def test_the_baseline_against_itself():
     scores, targets = made_up(0, 1.0)
-    (gain,) = paired_gains([[scores]], [scores], targets, resamples=50)
+    (gain,) = paired_gains([[scores]], [scores], [targets], resamples=50)
     assert (gain.mean, gain.low, gain.high, gain.p) == (0, 0, 0, 1)
 
 
 def test_groups_are_drawn_whole_so_that_copies_of_a_photo_add_no_certainty():
     scores, targets = made_up(0, 1.0)
     other, _ = made_up(1, 1.3)
-    plain = paired_gains([[other]], [scores], targets, resamples=400)[0]
+    plain = paired_gains([[other]], [scores], [targets], resamples=400)[0]
     many = {
         "models": [[other.repeat(4, 1)]],
         "baseline": [scores.repeat(4, 1)],
-        "targets": targets.repeat(4, 1),
+        "targets": [targets.repeat(4, 1)],
     }
     groups = np.tile(np.arange(len(targets)), 4)
     grouped, blind = (paired_gains(**many, groups=g, resamples=400)[0] for g in (groups, None))
@@ -80,8 +80,20 @@ def test_the_wider_the_seeds_differ_the_wider_the_interval():
     targets = made_up(0, 1.0)[1]
     baseline = [made_up(0, 1.0)[0]] * 3
     steady, shaky = [made_up(5, 1.5)[0]] * 3, [made_up(5, strength)[0] for strength in (0.2, 1.5, 2.8)]
-    widths = [g.high - g.low for g in paired_gains([steady, shaky], baseline, targets, resamples=400)]
+    widths = [g.high - g.low for g in paired_gains([steady, shaky], baseline, [targets] * 3, resamples=400)]
     assert widths[1] > 1.5 * widths[0]
+
+
+def test_seeds_may_be_asked_for_other_labels():
+    targets = made_up(0, 1.0)[1]
+    asked = [targets.clone(), targets.clone()]
+    asked[0][:, :2], asked[1][:, 2:] = -1, -1
+    better, worse = made_up(0, 2.0)[0], made_up(1, 1.0)[0]
+    (gain,) = paired_gains([[better, better]], [worse, worse], asked, resamples=50)
+    expected = np.mean(
+        [mean_average_precision(better, one) - mean_average_precision(worse, one) for one in asked]
+    )
+    assert gain.mean == pytest.approx(expected, abs=1e-6)
 
 
 def test_holm():
@@ -93,4 +105,4 @@ def test_holm():
 def test_other_numbers_of_seeds_are_refused():
     scores, targets = made_up(0, 1.0)
     with pytest.raises(InputError, match="same seeds"):
-        paired_gains([[scores]], [scores, scores], targets)
+        paired_gains([[scores]], [scores, scores], [targets])

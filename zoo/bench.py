@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ from zoo.entry import Entry, entry_graph
 from zoo.evaluate import compute_scores
 from zoo.features import OnFeatures, features_kind, frozen_features, standardize_features
 from zoo.graph import unlinked_labels
-from zoo.heads import graph_edges
+from zoo.heads import graph_edges, overrides
 from zoo.heads.graph_head import GraphHead
 from zoo.metrics import mean_average_precision, multilabel_metrics
 from zoo.model import MultiLabelClassifier, assemble, split_name
 from zoo.over_smoothing import label_similarities
 from zoo.protocol import Protocol
-from zoo.regimes import draw
+from zoo.regimes import Drawn, draw
 from zoo.run_identity import RunRequest, file_digest, run_identity
 from zoo.train import Recipe, feature_loader, fit_in_memory, image_loader, tensor_loader
 
@@ -48,18 +48,46 @@ class Outcome:
     weights: dict[str, torch.Tensor] | None
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a test asks of N images.
+
+    Attributes:
+        targets: (N, L) of {1, 0, -1}, for AP: -1 is not asked, or not known.
+        f1_targets: those for precision, recall and F1, where they are others.
+        facts: (N, L) what may be known beforehand, 1, 0 or -1 for nothing; None where nothing is.
+    """
+
+    targets: torch.Tensor
+    f1_targets: torch.Tensor | None
+    facts: torch.Tensor | None
+
+
 class Bench:
-    """What the runs of one comparison share: data, backbones, frozen features, the label graph."""
+    """What the runs of one comparison share: data, backbones, frozen features, the label graph.
+
+    Args:
+        data: the images.
+        protocol: what is the same for all runs.
+        pretrained: the backbones' weights.
+        workers: processes that read images.
+        features: frozen ones that are there already, by backbone and kind (:func:`zoo.features.features_kind`).
+    """
 
     def __init__(
-        self, data: ImageDataset, protocol: Protocol, pretrained: bool | str | Path, workers: int
+        self,
+        data: ImageDataset,
+        protocol: Protocol,
+        pretrained: bool | str | Path,
+        workers: int,
+        features: Mapping[tuple[str, str], torch.Tensor] | None = None,
     ) -> None:
         self.data, self.protocol, self.pretrained, self.workers = data, protocol, pretrained, workers
         self._weights = str(pretrained) if isinstance(pretrained, bool) else file_digest(Path(pretrained))
         self._backbones: dict[str, Backbone] = {}
-        self._features: dict[tuple[str, str], torch.Tensor] = {}
+        self._features = dict(features or {})
         self._graphs: dict[str, Data] = {}
-        self._drawn: dict[int, tuple[torch.Tensor, ImageDataset]] = {}
+        self._drawn: dict[int, Drawn] = {}
 
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Everything that is slow, or can fail, before the first run."""
@@ -71,21 +99,36 @@ class Bench:
                     features = frozen_features(model.backbone, self.data, kind, workers=self.workers)
                     self._features[model.backbone.name, kind] = features
 
-    def drawn(self, seed: int) -> tuple[torch.Tensor, ImageDataset]:
-        """What the regime leaves to train on: indices into the whole data set, and these images."""
+    def drawn(self, seed: int) -> Drawn:
+        """What the regime leaves to train on, with its rows as indices into the whole data set."""
         if self.protocol.regime == "all":
             seed = 0
         if seed not in self._drawn:
-            rows, left = draw(self.protocol.regime, self.data.split("train"), seed)
-            of_all = np.flatnonzero(self.data.splits == "train")[rows]
-            self._drawn[seed] = torch.from_numpy(of_all), left
+            drawn = draw(self.protocol.regime, self.data.split("train"), seed)
+            of_all = np.flatnonzero(self.data.splits == "train")[drawn.rows]
+            self._drawn[seed] = replace(drawn, rows=of_all)
         return self._drawn[seed]
+
+    def question(self, seed: int) -> Question:
+        """What is asked of the test images: the labels that the regime is about, but for those that are known."""
+        test = self.data.split("test").with_purpose("ap")
+        targets, f1_targets = torch.from_numpy(test.targets), test.f1_targets()
+        asked = torch.zeros(targets.shape, dtype=torch.bool)
+        asked[:, self.drawn(seed).labels] = True
+        facts = None
+        if self.protocol.known:
+            known = (
+                torch.rand(asked.shape, generator=torch.Generator().manual_seed(seed)) < self.protocol.known
+            )
+            facts, asked = targets.where(known, -1), asked & ~known
+        of_f1 = None if f1_targets is None else torch.from_numpy(f1_targets).where(asked, -1)
+        return Question(targets.where(asked, -1), of_f1, facts)
 
     def graph(self, entry: Entry, seed: int = 0) -> Data:
         """The label graph of an entry, before any control, from the annotations of training images."""
         protocol = self.protocol
         whole = entry.graph_options.get("annotations") == "all" or protocol.regime == "all"
-        data = self.data.split("train") if whole else self.drawn(seed)[1]
+        data = self.data.split("train") if whole else self.drawn(seed).data
         edges = graph_edges(entry.model.partition("-")[0])
         key = json.dumps([edges, entry.graph_options, None if whole else seed])
         if key not in self._graphs:
@@ -113,9 +156,10 @@ class Bench:
         model = assemble(self._backbones[backbone_name], head, graph, **entry.options)
         key = (model.backbone.name, features_kind(model.head))
         if frozen and key in self._features:
-            rows, left = self.drawn(seed)
+            drawn = self.drawn(seed)
+            rows = torch.from_numpy(drawn.rows)
             targets = torch.full(self.data.annotations.shape, -1, dtype=torch.int8)
-            targets[rows] = torch.from_numpy(left.targets)
+            targets[rows] = torch.from_numpy(drawn.data.targets)
             standardize_features(model.head, self._features[key], targets, rows)
         return model
 
@@ -130,13 +174,13 @@ class Bench:
     def run(self, request: RunRequest) -> Outcome:
         """One training, and the test of it if that is asked for. :meth:`prepare` comes first."""
         protocol, seed = self.protocol, request.seed
-        rows, left = self.drawn(seed)
+        drawn = self.drawn(seed)
         all_rows = int((self.data.splits == "train").sum())
         recipe = Recipe(
             loss=protocol.loss,
             epochs=protocol.epochs,
             # As many steps as with all photos.
-            batch_size=max(round(protocol.batch_size * len(rows) / all_rows), 2),
+            batch_size=max(round(protocol.batch_size * len(drawn.rows) / all_rows), 2),
             lr=request.lr,
             weight_decay=request.weight_decay,
             seed=seed,
@@ -149,7 +193,7 @@ class Bench:
             self._loader(model, "train", recipe),
             self._loader(model, "val", recipe),
             recipe,
-            torch.from_numpy(left.targets),
+            torch.from_numpy(drawn.data.targets),
         )
         best = max(history, key=lambda row: row["val_mAP"])
         measured: dict[str, Any] = {
@@ -159,15 +203,14 @@ class Bench:
         }
         scores = None
         if request.test:
-            scores, targets = compute_scores(module, self._loader(model, "test", recipe))
+            question = self.question(seed)
+            facts = question.facts if overrides(type(model.head), "refine") else None
+            scores, _ = compute_scores(module, self._loader(model, "test", recipe), known=facts)
             scores = scores.nan_to_num(0.0)  # a run that diverged says nothing; its seed counts all the same
-            f1_targets = self.data.split("test").f1_targets()
-            metrics = multilabel_metrics(
-                scores, targets, f1_targets=None if f1_targets is None else torch.from_numpy(f1_targets)
-            )
+            metrics = multilabel_metrics(scores, question.targets, f1_targets=question.f1_targets)
             measured |= {f"test_{name}": value for name, value in metrics.items()}
             if protocol.freeze_backbone:  # else it would cost an epoch
-                measured["train_mAP"] = self._train_map(module, model, rows, left)
+                measured["train_mAP"] = self._train_map(module, model, drawn)
             if isinstance(model.head, GraphHead):
                 measured["label_similarity"] = label_similarities(model.head)
         measured["seconds"] = round(time.perf_counter() - started, 2)
@@ -175,22 +218,21 @@ class Bench:
         weights = part.state_dict() if request.test and seed == 0 else None
         return Outcome(measured, scores, weights)
 
-    def _train_map(
-        self, module: torch.nn.Module, model: MultiLabelClassifier, rows: torch.Tensor, left: ImageDataset
-    ) -> float:
-        """mAP of the images that it was trained on: the gap to the test split is what over-fitting means."""
-        features = self._features[model.backbone.name, features_kind(model.head)][rows]
-        targets = torch.from_numpy(left.with_purpose("ap").targets)
+    def _train_map(self, module: torch.nn.Module, model: MultiLabelClassifier, drawn: Drawn) -> float:
+        """mAP of what it was trained on and is tested for: the gap to the test split is what over-fitting means."""
+        features = self._features[model.backbone.name, features_kind(model.head)][drawn.rows]
+        targets = torch.from_numpy(drawn.data.with_purpose("ap").targets)
         scores, targets = compute_scores(module, tensor_loader(features, targets, Recipe()))
-        return mean_average_precision(scores.nan_to_num(0.0), targets)
+        return mean_average_precision(scores.nan_to_num(0.0)[:, drawn.labels], targets[:, drawn.labels])
 
     def _loader(self, model: MultiLabelClassifier, split: str, recipe: Recipe) -> DataLoader:
-        rows, left = self.drawn(recipe.seed)
+        drawn = self.drawn(recipe.seed)
         if not self.protocol.freeze_backbone:
             return image_loader(
-                model, left if split == "train" else self.data, split, recipe, workers=self.workers
+                model, drawn.data if split == "train" else self.data, split, recipe, workers=self.workers
             )
         features = self._features[model.backbone.name, features_kind(model.head)]
         if split == "train":
-            return tensor_loader(features[rows], torch.from_numpy(left.targets), recipe, shuffle=True)
+            targets = torch.from_numpy(drawn.data.targets)
+            return tensor_loader(features[drawn.rows], targets, recipe, shuffle=True)
         return feature_loader(features, self.data, split, recipe)

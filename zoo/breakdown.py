@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Integer
+from jaxtyping import Float64, Integer
 from torch import Tensor
 
 from zoo.metrics import per_label_metrics
@@ -22,17 +22,32 @@ def frequency_thirds(positives: Integer[np.ndarray, " L"]) -> dict[str, np.ndarr
 
 
 def by_frequency(
-    scores: Sequence[Tensor], targets: Tensor, thirds: dict[str, np.ndarray]
+    scores: Sequence[Tensor], targets: Sequence[Tensor], thirds: dict[str, np.ndarray]
 ) -> dict[str, float]:
-    """mAP of each third of the labels, mean over the seeds; NaN where no label of it has test positives.
+    """mAP of each third of the labels, over the seeds; NaN where no label of it has test positives.
 
     Args:
         scores: (N, L) of each seed.
-        targets: (N, L) in {1, 0, -1}.
+        targets: (N, L) of {1, 0, -1} of each seed.
         thirds: as :func:`frequency_thirds` gives them.
     """
-    ap = torch.stack([per_label_metrics(one, targets)["AP"] for one in scores]).mean(0)
+    ap = mean_ap_of_labels(scores, targets)
     return {name: float(ap[torch.from_numpy(labels)].nanmean()) for name, labels in thirds.items()}
+
+
+def mean_ap_of_labels(scores: Sequence[Tensor], targets: Sequence[Tensor]) -> Float64[Tensor, " L"]:
+    """AP of each label, mean over the seeds that were asked for it; NaN where none was."""
+    pairs = zip(scores, targets, strict=True)
+    return torch.stack([per_label_metrics(*pair)["AP"] for pair in pairs]).nanmean(0)
+
+
+def chance(targets: Sequence[Tensor]) -> float:
+    """mAP of guessing: the share of positives among what is known, mean over labels that have any, then seeds."""
+    means = []
+    for one in targets:
+        present, known = (one == 1).sum(0), (one >= 0).sum(0)
+        means.append(float((present / known)[present > 0].mean()))
+    return float(np.mean(means))
 
 
 def train_gap(runs: Sequence[dict[str, Any]]) -> float | None:

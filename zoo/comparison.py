@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import safetensors.torch
-import torch
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -67,7 +66,7 @@ def compare(
             a cluster that cannot be reached, and what goes wrong in a run, with its entry.
     """
     if ray is not None:
-        from zoo.ray_runs import check_cluster, run_on_ray
+        from zoo.ray_runs import check_cluster
 
         check_cluster(ray, gpus_per_run)
     elif gpus_per_run:
@@ -82,8 +81,38 @@ def compare(
         if not dataset.split(split).annotations.positives().any():
             raise InputError(f"{dataset.name}: no image of split {split!r} is positive for any label")
     bench = Bench(dataset, protocol, pretrained, workers)
-    bench.prepare(entries)
     store = RunStore(Path(runs or Path(output) / "runs"))
+    comparison = compare_entries(bench, entries, store, ray=ray, gpus_per_run=gpus_per_run)
+    comparison.write(output)
+    winner = comparison.winner
+    entry = next(entry for entry in entries if entry.name == winner.name)
+    model = bench.model(entry, seed=0)
+    weights = safetensors.torch.load_file(store.weights(winner.runs[0]))
+    (model.head if protocol.freeze_backbone else model).load_state_dict(weights)
+    model.notes = {"data": dataset.name, "data_protocol": dataset.protocol, "run": winner.runs[0]}
+    model.save(Path(output) / "best_model")
+    return comparison
+
+
+def compare_entries(
+    bench: Bench,
+    entries: Sequence[Entry],
+    store: RunStore,
+    *,
+    ray: str | None = None,
+    gpus_per_run: float = 0.0,
+) -> Comparison:
+    """Runs the protocol of a bench for every entry, here or on Ray, and writes nothing but the finished runs.
+
+    Args:
+        bench: data and protocol.
+        entries: what is compared.
+        store: of the finished runs.
+        ray: as :func:`compare` takes it.
+        gpus_per_run: likewise.
+    """
+    dataset, protocol = bench.data, bench.protocol
+    bench.prepare(entries)
     schedule = Schedule([entry_plan(entry, protocol) for entry in entries], bench.identity, store)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -101,30 +130,22 @@ def compare(
         if ray is None:
             run_in_turn(schedule, bench, show)
         else:
+            from zoo.ray_runs import run_on_ray
+
             run_on_ray(schedule, bench, show, address=ray, gpus_per_run=gpus_per_run)
     results = [
         Result(entry.name, entry.kind, trials, runs, [store.scores(run) for run in runs])
         for entry, (trials, runs) in zip(entries, schedule.results, strict=True)
     ]
-    test = dataset.split("test")
-    comparison = Comparison(
+    return Comparison(
         data=dataset,
         results=results,
         protocol=asdict(protocol),
         # The protocol's own, whatever an entry made of it.
         graph=bench.graph(Entry("mlgcn-")) if any(entry.kind != "baseline" for entry in entries) else None,
-        targets=torch.from_numpy(test.with_purpose("ap").targets),
+        targets=[bench.question(seed).targets for seed in range(protocol.seeds)],
         provenance=provenance(dataset),
     )
-    comparison.write(output)
-    winner = comparison.winner
-    entry = next(entry for entry in entries if entry.name == winner.name)
-    model = bench.model(entry, seed=0)
-    weights = safetensors.torch.load_file(store.weights(winner.runs[0]))
-    (model.head if protocol.freeze_backbone else model).load_state_dict(weights)
-    model.notes = {"data": dataset.name, "data_protocol": dataset.protocol, "run": winner.runs[0]}
-    model.save(Path(output) / "best_model")
-    return comparison
 
 
 def run_in_turn(schedule: Schedule, bench: Bench, show: Callable[[str], None]) -> None:

@@ -29,19 +29,23 @@ class _Forward(L.LightningModule):
     """Writes what a model gives, and the targets, into their place: parts to be joined would take room twice.
 
     Attributes:
+        known: (N, L) what is known of the labels already, if anything: the model's second argument.
         columns: logits (N, L) and targets (N, L), on the CPU.
         seen: how many rows of them are written.
     """
 
-    def __init__(self, model: nn.Module, num_images: int) -> None:
+    def __init__(self, model: nn.Module, num_images: int, known: Tensor | None) -> None:
         super().__init__()
-        self.model, self.num_images = model, num_images
+        self.model, self.num_images, self.known = model, num_images, known
         self.columns: list[Tensor] = []
         self.seen = 0
 
     def predict_step(self, batch: Any, batch_idx: int) -> int:
         inputs, targets = batch
-        parts = self.model(inputs).float(), targets
+        facts = (
+            [] if self.known is None else [self.known[self.seen : self.seen + len(targets)].to(self.device)]
+        )
+        parts = self.model(inputs, *facts).float(), targets
         if not self.columns:
             with torch.inference_mode(
                 False
@@ -66,17 +70,28 @@ def quiet_trainer(**options: Any) -> L.Trainer:
     return L.Trainer(**(defaults | options))
 
 
-def compute_logits(model: nn.Module, loader: DataLoader, *, progress: bool = False) -> tuple[Tensor, Tensor]:
-    """Logits (N, L) of everything in a loader, no image of it twice, and the targets (N, L) beside them."""
-    forward = _Forward(model, len(loader.dataset))  # type: ignore[arg-type]
+def compute_logits(
+    model: nn.Module, loader: DataLoader, *, known: Tensor | None = None, progress: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, L) of everything in a loader, no image of it twice, and the targets (N, L) beside them.
+
+    Args:
+        model: called with a batch's inputs, and with its rows of ``known`` where they are given.
+        loader: batches of inputs and targets, in order.
+        known: (N, L) what is known of the labels already, 1, 0 or -1 for nothing.
+        progress: whether to show a bar.
+    """
+    forward = _Forward(model, len(loader.dataset), known)  # type: ignore[arg-type]
     quiet_trainer(enable_progress_bar=progress).predict(forward, loader, return_predictions=False)
     logits, targets = (column[: forward.seen] for column in forward.columns)
     return logits, targets
 
 
-def compute_scores(model: nn.Module, loader: DataLoader, *, progress: bool = False) -> tuple[Tensor, Tensor]:
-    """sigmoid(logits) (N, L) of everything in a loader, and the targets (N, L) beside them."""
-    logits, targets = compute_logits(model, loader, progress=progress)
+def compute_scores(
+    model: nn.Module, loader: DataLoader, *, known: Tensor | None = None, progress: bool = False
+) -> tuple[Tensor, Tensor]:
+    """As :func:`compute_logits`, with sigmoid(logits) (N, L) in their place."""
+    logits, targets = compute_logits(model, loader, known=known, progress=progress)
     return logits.sigmoid_(), targets
 
 

@@ -32,8 +32,10 @@ class OnFeatures(nn.Module):
         super().__init__()
         self.head = head
 
-    def forward(self, features: Tensor) -> Tensor:
-        return self.head.from_pooled(features) if features.dim() == 2 else self.head(features.float())
+    def forward(self, features: Tensor, known: Tensor | None = None) -> Tensor:
+        if features.dim() == 2:
+            return self.head.from_pooled(features, known)
+        return self.head(features.float(), known)
 
 
 def features_kind(head: Head) -> str:

@@ -36,6 +36,8 @@ class Protocol:
         regime: what is taken away from the training split: all (nothing), photos:count=100, noise:share=0.2, ...;
             :data:`zoo.regimes.REGIMES`. A run's seed draws it. A step then has fewer images in proportion, so that
             all regimes train as long.
+        known: share of each test image's labels that is known when the others are predicted, drawn at random by a
+            run's seed. All entries are tested on the others; heads that cannot take known labels do without them.
     """
 
     trials: int = 6
@@ -51,10 +53,15 @@ class Protocol:
     embeddings: str = "glove"
     unknown_words: str = "error"
     regime: str = "all"
+    known: float = 0.0
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
         parse_regime(self.regime)
+        if not 0 <= self.known < 1:
+            raise InputError(
+                f"known is a share of the labels, at least 0 and below 1, not {self.known}: some are to be predicted"
+            )
         for name in ("trials", "seeds", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")

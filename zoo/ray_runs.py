@@ -57,7 +57,7 @@ def run_on_ray(
     """
     import ray
 
-    with _connected(address):
+    with connected(address):
         setting = ray.put(Setting.of(bench))
         task = ray.remote(run_here).options(**_needs(ray.nodes(), gpus_per_run), max_retries=RETRIES)
         running: dict[ray.ObjectRef, Any] = {}
@@ -127,7 +127,15 @@ def check_cluster(address: str, gpus_per_run: float = 0.0) -> None:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[None]:
+def connected(address: str) -> Iterator[None]:
+    """A connection to Ray, for one comparison or for several; one that this process has already is left alone.
+
+    Args:
+        address: as :func:`check_cluster` takes it.
+
+    Raises:
+        InputError: it cannot be reached.
+    """
     import ray
 
     if ray.is_initialized():

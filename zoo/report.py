@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich import table as rich_table
 from rich.text import Text
@@ -23,12 +24,12 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from zoo._version import __version__
-from zoo.breakdown import THIRDS, by_frequency, frequency_thirds, train_gap
+from zoo.breakdown import THIRDS, by_frequency, chance, frequency_thirds, mean_ap_of_labels, train_gap
 from zoo.counts import label_pairs
 from zoo.data import ImageDataset
 from zoo.document import Block, Heading, Listing, Picture, Table, write_document
 from zoo.graph_files import save_graph
-from zoo.metrics import mean_interval, per_label_metrics
+from zoo.metrics import mean_interval
 from zoo.plots import plot_comparison, plot_contact_sheet, plot_embeddings, plot_label_graph, plot_per_label
 from zoo.significance import RESAMPLES, Gain, paired_gains
 
@@ -95,7 +96,7 @@ class Comparison:
         results: one an entry, in the order they were given.
         protocol: what was the same for all.
         graph: the label graph that graph heads saw, if there was one.
-        targets: (N, L) of the test images.
+        targets: (N, L) of the test images for each seed, -1 where nothing is asked.
         provenance: versions, machine and data.
     """
 
@@ -103,7 +104,7 @@ class Comparison:
     results: list[Result]
     protocol: dict[str, Any]
     graph: Data | None
-    targets: Tensor
+    targets: list[Tensor]
     provenance: dict[str, str]
 
     @property
@@ -164,6 +165,7 @@ class Comparison:
             row |= {f"mAP_{third}": round(v, 6) for third, v in self.by_frequency[result.name].items()}
             gap = train_gap(result.runs)
             row |= {
+                "chance": round(chance(self.targets), 6),
                 "train_test_gap": "" if gap is None else round(gap, 6),
                 "label_similarity": first.get("label_similarity", ""),
                 "val_mAP": round(result.val_mAP, 6),
@@ -286,12 +288,9 @@ class Comparison:
             if result.kind == "graph" and len(shown) < 4:
                 shown[result.name] = result
         per_label = {
-            name: torch.stack([per_label_metrics(s, self.targets)["AP"] for s in result.scores])
-            .mean(0)
-            .numpy()
-            for name, result in shown.items()
+            name: mean_ap_of_labels(result.scores, self.targets).numpy() for name, result in shown.items()
         }
-        positives = (self.targets == 1).sum(0).numpy()
+        positives = (torch.from_numpy(self.data.split("test").targets) == 1).sum(0).numpy()
         pictures["AP of each label"] = plot_per_label(
             self.data.label_names, per_label, positives, folder / "per_label_ap.png"
         )
@@ -301,7 +300,7 @@ class Comparison:
     def _contact_sheet(self, path: Path, images: int = 18) -> Path:
         test, scores, names = self.data.split("test"), self.winner.scores[0], self.data.label_names
         rows = torch.linspace(0, len(test) - 1, min(images, len(test))).round().long().tolist()
-        true = [[names[j] for j in (self.targets[i] == 1).nonzero().flatten().tolist()] for i in rows]
+        true = [[names[j] for j in np.flatnonzero(test.targets[i] == 1)] for i in rows]
         predicted = []
         for i in rows:
             values, order = scores[i].sort(descending=True)

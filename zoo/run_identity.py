@@ -54,6 +54,8 @@ def run_identity(request: RunRequest, protocol: Protocol, fingerprint: str, weig
         "user_code": [*_user_code(request.entry, protocol.loss), *_graph_file(request.entry)],
         **{key: value for key, value in asdict(protocol).items() if key not in _SEARCH},
     }
+    if not request.test:  # one search serves all that is asked at test time
+        del identity["known"]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return {"run": key, **identity}
 

@@ -51,7 +51,7 @@ class Gain:
 def paired_gains(
     models: Sequence[Sequence[Tensor]],
     baseline: Sequence[Tensor],
-    targets: Shaped[Tensor, "N L"],
+    targets: Sequence[Tensor],
     *,
     groups: np.ndarray | None = None,
     resamples: int = RESAMPLES,
@@ -68,7 +68,7 @@ def paired_gains(
     Args:
         models: for each model the test scores (N, L) of each of its S seeds.
         baseline: likewise, of the same seeds.
-        targets: {1, 0, -1}, of the test images.
+        targets: (N, L) of {1, 0, -1} for each seed, since seeds may be asked for other labels.
         groups: (N,) values; images with equal ones are drawn together.
         resamples: R.
         seed: of the draws.
@@ -76,24 +76,26 @@ def paired_gains(
     Raises:
         InputError: models with other numbers of seeds than the baseline.
     """
-    if any(len(scores) != len(baseline) for scores in models):
+    if any(len(scores) != len(baseline) for scores in [*models, targets]):
         raise InputError("paired comparisons need the same seeds of every model")
     generator = np.random.default_rng(seed)
+    num_images = len(targets[0])
     if groups is None:
-        member, num_groups = np.arange(len(targets)), len(targets)
+        member, num_groups = np.arange(num_images), num_images
     else:
         _, member = np.unique(groups, return_inverse=True)
         num_groups = int(member.max()) + 1
     # How often each image and each seed is drawn, instead of the draws themselves: then nothing is sorted again.
     drawn = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=resamples)[:, member]
     seeds = generator.multinomial(len(baseline), np.full(len(baseline), 1 / len(baseline)), size=resamples)
-    times = torch.from_numpy(np.concatenate([np.ones((1, len(targets)), dtype=np.int64), drawn])).float()
+    times = torch.from_numpy(np.concatenate([np.ones((1, num_images), dtype=np.int64), drawn])).float()
     share = torch.from_numpy(seeds / len(baseline))
 
     def resampled(scores: Sequence[Tensor]) -> Float[Tensor, "R1 S"]:
-        parts = times.split(max(1, CHUNK // len(targets)))
+        parts = times.split(max(1, CHUNK // num_images))
+        pairs = zip(scores, targets, strict=True)
         return torch.stack(
-            [torch.cat([weighted_mean_ap(one, targets, part) for part in parts]) for one in scores], dim=1
+            [torch.cat([weighted_mean_ap(*pair, part) for part in parts]) for pair in pairs], dim=1
         )
 
     reference = resampled(baseline)
