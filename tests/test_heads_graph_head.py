@@ -275,6 +275,60 @@ def test_residual_keeps_labels_apart_that_a_deep_stack_makes_alike():
     assert spread[True] > 0.01
 
 
+# --- the order of products -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"widths": []},
+        {"widths": [12, 12], "bias": True},
+        {"mlp_widths": [12]},
+        {"conv": "SGConv", "hops": 3},
+        {"conv": "SGConv", "widths": [], "bias": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("standardised", [False, True])
+def test_training_is_the_same_without_the_classifiers(options, standardised, graph, monkeypatch):
+    """Logits and gradients, in the order of products that never forms the (L, D) classifiers."""
+    head = build_head("mlgcn", NUM_FEATURES, graph, **({"widths": [12]} | options))
+    perturb(head)
+    if standardised:
+        head.standardize(torch.zeros(NUM_FEATURES), torch.ones(NUM_FEATURES), torch.randn(NUM_LABELS))
+    features, direction = torch.randn(2, NUM_FEATURES), torch.randn(2, NUM_LABELS)
+
+    def logits_and_gradients() -> list[Tensor]:
+        head.zero_grad()
+        logits = head.from_pooled(features)
+        (logits * direction).sum().backward()
+        return [logits, *(p.grad.clone() for p in head.parameters())]
+
+    head.eval()
+    expected = logits_and_gradients()
+    monkeypatch.setattr(GraphHead, "_products_are_cheaper", lambda *_: True)
+    monkeypatch.setattr(head, "classifiers", lambda: pytest.fail("formed"))
+    head.train()
+    for ours, theirs in zip(logits_and_gradients(), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_the_order_of_products_is_the_cheaper_one(graph):
+    def cheaper(batch_size: int, **options: object) -> bool:
+        head = build_head("mlgcn", 2048, label_space("coco2014"), **options)
+        return head._products_are_cheaper(batch_size)
+
+    # 80 labels, 1,024 wide: 80 x 2,048 x (1,024 + B) products against B x 1,024 x (2,048 + 80).
+    assert cheaper(80)
+    assert not cheaper(88)
+    assert not cheaper(8, residual=True)
+    assert not cheaper(8, jumping_knowledge="max")
+    assert not cheaper(8, conv="GATConv")
+    gatn = build_head("gatn", NUM_FEATURES, graph)
+    assert not gatn._products_are_cheaper(1), "it makes its classifiers in a way of its own"
+
+
 # --- mlgcn and its variants ----------------------------------------------------------------------------------
 
 

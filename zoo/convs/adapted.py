@@ -29,6 +29,11 @@ class PlainGCNConv(pyg.GCNConv):
             return self.lin(self.propagate(edge_index, x=x, edge_weight=edge_weight))
         return self.propagate(edge_index, x=self.lin(x), edge_weight=edge_weight)
 
+    def products(self, features: Tensor, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+        """See :meth:`zoo.convs.spec.AdaptedConv.products`: ``features (S x W)^T = (S x (features W^T)^T)^T``."""
+        products = x @ (features @ self.lin.weight).T
+        return self.propagate(edge_index, x=products, edge_weight=edge_weight).T
+
 
 class PlainSGConv(pyg.SGConv):
     """``S^K x W``; PyG's always normalises S."""
@@ -37,6 +42,13 @@ class PlainSGConv(pyg.SGConv):
         for _ in range(self.K):
             x = self.propagate(edge_index, x=x, edge_weight=edge_weight)
         return self.lin(x)
+
+    def products(self, features: Tensor, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+        """See :meth:`zoo.convs.spec.AdaptedConv.products`."""
+        products = x @ (features @ self.lin.weight).T
+        for _ in range(self.K):
+            products = self.propagate(edge_index, x=products, edge_weight=edge_weight)
+        return products.T + (features @ self.lin.bias)[:, None]
 
 
 class PlainSSGConv(pyg.SSGConv):

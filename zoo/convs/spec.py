@@ -63,6 +63,8 @@ class AdaptedConv(nn.Module):
             )
         self.as_edge_attr = spec.weight == "edge_attr"
         self.takes_x0 = spec.takes_x0
+        self.in_channels = in_channels
+        self.has_products = hasattr(self.conv, "products")
 
     def forward(
         self, x: Float[Tensor, "L in"], edge_index: Int[Tensor, "2 M"], edge_weight: Float[Tensor, " M"]
@@ -71,3 +73,17 @@ class AdaptedConv(nn.Module):
         x = self.resize(x)
         inputs = (x, x) if self.takes_x0 else (x,)
         return self.conv(*inputs, edge_index, edge_weight[:, None] if self.as_edge_attr else edge_weight)
+
+    def products(
+        self,
+        features: Float[Tensor, "B out"],
+        x: Float[Tensor, "L in"],
+        edge_index: Int[Tensor, "2 M"],
+        edge_weight: Float[Tensor, " M"],
+    ) -> Float[Tensor, "B L"]:
+        """``features @ conv(x)^T`` without ``conv(x)``, for convolutions that have it (``has_products``).
+
+        A linear convolution passes the features' products with ``x`` from label to label, one number an image, in the
+        place of whole vectors.
+        """
+        return self.conv.products(features, x, edge_index, edge_weight)  # type: ignore[operator]

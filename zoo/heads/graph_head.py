@@ -133,16 +133,46 @@ class GraphHead(Head):
             self.bias = nn.Parameter(with_means(self.bias, len(labels.label_names)))
 
     def classifiers(self) -> Float[Tensor, "L D"]:
-        (edge_index, edge_weight), x = self.weighted_edges(), self.mlp(self.x)
-        layers: list[Tensor] = []
-        for i, conv in enumerate(self.convs):
-            x = F.leaky_relu(x, 0.2) if i else x
-            heard = conv(x, edge_index, edge_weight)
-            x = heard + self.shortcuts[i](x) if self.shortcuts else heard
-            layers.append(x)
+        edges = self.weighted_edges()
+        layers = self._layers(edges, len(self.convs))
+        x = layers[-1]
         if self.join is not None:
-            x = self.join([F.leaky_relu(layer, 0.2) for layer in layers])
+            x = self.join([F.leaky_relu(layer, 0.2) for layer in layers[1:]])
         return x if self.gain is None else self.gain * x
+
+    def _layers(self, edges: tuple[Tensor, Tensor], count: int) -> list[Tensor]:
+        """Label vectors, and the outputs of the first ``count`` convolutions."""
+        layers = [self.mlp(self.x)]
+        for i, conv in enumerate(self.convs[:count]):
+            x = F.leaky_relu(layers[-1], 0.2) if i else layers[-1]
+            heard = conv(x, *edges)
+            layers.append(heard + self.shortcuts[i](x) if self.shortcuts else heard)
+        return layers
+
+    def classify(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B L"]:
+        """In training the classifiers (L, D) are never formed where another order of products is cheaper.
+
+        The same numbers up to rounding: what the last convolution would make of the labels meets the features first.
+        """
+        if not (self.training and self._products_are_cheaper(len(features))):
+            return super().classify(features)
+        edges = self.weighted_edges()
+        *_, x = self._layers(edges, len(self.convs) - 1)
+        x = F.leaky_relu(x, 0.2) if len(self.convs) > 1 else x
+        logits = self.convs[-1].products(features, x, *edges)  # type: ignore[operator]
+        logits = logits if self.gain is None else self.gain * logits
+        return logits if self.bias is None else logits + self.bias
+
+    def _products_are_cheaper(self, batch_size: int) -> bool:
+        last = self.convs[-1]
+        if self.shortcuts or self.join is not None or not last.has_products:
+            return False
+        if type(self).classifiers is not GraphHead.classifiers:  # a subclass makes them in a way of its own
+            return False
+        width, features = last.in_channels, self.num_features
+        assert isinstance(width, int)
+        formed = self.num_labels * features * (width + batch_size)
+        return batch_size * width * (features + self.num_labels) < formed
 
     def standardize(
         self, mean: Float[Tensor, " D"], std: Float[Tensor, " D"], log_odds: Float[Tensor, " L"]
