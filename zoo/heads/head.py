@@ -18,10 +18,10 @@ from zoo.lookup import InputError, lookup
 
 
 class AvgPool(nn.Module):
-    """Mean over positions."""
+    """Mean over positions, by the operations of timm's own classifiers: a folded model costs what those do."""
 
     def forward(self, feature_map: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D"]:
-        return feature_map.mean(dim=(2, 3))
+        return F.adaptive_avg_pool2d(feature_map, 1).flatten(1)
 
 
 class MaxPool(nn.Module):
@@ -155,7 +155,10 @@ class Head(nn.Module):
 
     def from_pooled(self, features: Tensor, known: Int[Tensor, "B L"] | None = None) -> Float[Tensor, "B L"]:
         """The rest of :meth:`forward`, for features (B, D) that were pooled before."""
-        logits = self.classify(self.dropout(self.norm(features)))
+        features = self.norm(features)
+        if self.dropout.p:  # or an exported model would hold an operation that does nothing
+            features = self.dropout(features)
+        logits = self.classify(features)
         return self.refine(logits if self.offset is None else logits + self.offset, known)
 
     def standardize(
