@@ -13,7 +13,6 @@ and a plot for each data set; the report of everything is ``accuracy.md`` and ``
 from __future__ import annotations
 
 import contextlib
-import csv
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from typing import Any
 import yaml
 from jsonargparse import auto_cli
 from rich.console import Console
+from table import replace_rows
 
 import zoo
 from zoo.document import Block, Heading, write_document
@@ -147,7 +147,8 @@ def accuracy(
                 )
                 console.print(comparison.table(), comparison.verdict(), sep="\n")
                 blocks += summary(name, section, comparison, folder)
-                replace_rows(Path(results) / "accuracy.csv", name, comparison.rows())
+                rows = [{"section": name, **row} for row in comparison.rows()]
+                replace_rows(Path(results) / "accuracy.csv", rows, ("data", "section"))
                 if name == "overall":
                     keep(folder, Path(results), dataset.name)
     write_document(blocks, Path(output) / "accuracy", "Does the label graph help?")
@@ -182,22 +183,6 @@ def keep(folder: Path, results: Path, data: str) -> None:
         "comparison.png": ".png",
     }.items():
         shutil.copy(folder / file, results / f"{data}{ending}")
-
-
-def replace_rows(path: Path, section: str, measured: list[dict[str, Any]]) -> None:
-    """Puts a section's rows in the place of those of the same data set and section."""
-    table: list[dict[str, Any]] = [{"section": section, **row} for row in measured]
-    same = (table[0]["data"], section)
-    kept: list[dict[str, Any]] = []
-    if path.is_file():
-        with path.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if (row["data"], row["section"]) != same]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        columns = dict.fromkeys(key for row in [*table, *kept] for key in row)
-        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, *table])
 
 
 if __name__ == "__main__":

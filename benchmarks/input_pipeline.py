@@ -9,12 +9,9 @@ the table is replaced when the same work of the same size is measured again.
 
 from __future__ import annotations
 
-import datetime
 import gc
-import importlib.metadata
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -31,7 +28,7 @@ from jsonargparse import auto_cli
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from scale import replace_rows
+from table import provenance, replace_rows
 from timm.data.readers.reader import Reader
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -298,14 +295,7 @@ def main(
     """
     chosen = {name: lookup("section", name, SECTIONS) for name in sections or SECTIONS}
     torch.set_num_threads(1)  # as in a worker
-    provenance = {
-        "machine": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": round(os.getloadavg()[0], 1),  # of the last minute: what else ran beside
-        "zoo": zoo.__version__,
-        **{library: importlib.metadata.version(library) for library in LIBRARIES},
-        "date": datetime.date.today().isoformat(),
-    }
+    made = provenance(LIBRARIES)
     if photos is None and "ZOO_DATA" in os.environ:
         photos = Path(os.environ["ZOO_DATA"], "posters", "images")
     with tempfile.TemporaryDirectory() as temporary:
@@ -318,12 +308,11 @@ def main(
         size = f"{len(files)} {photos.parent.name if photos else 'synthetic'} images, median {width:g} x {height:g}"
         for section, measure in chosen.items():
             table = [
-                {"section": section, "size": size, **row, **provenance}
-                for row in measure(files, rounds, entries)
+                {"section": section, "size": size, **row, **made} for row in measure(files, rounds, entries)
             ]
             for row in table:
-                print(", ".join(f"{key} {value}" for key, value in row.items() if key not in provenance))
-            replace_rows(output, table, COLUMNS)
+                print(", ".join(f"{key} {value}" for key, value in row.items() if key not in made))
+            replace_rows(output, table, ("work", "size"), COLUMNS)
     print(f"written to {output}")
 
 

@@ -9,24 +9,17 @@ measured again.
 
 from __future__ import annotations
 
-import csv
-import datetime
 import importlib
-import importlib.metadata
-import os
-import platform
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import auto_cli
 from scale_process import SMOKE, Sizes
+from table import LIBRARIES, provenance, replace_rows
 
-import zoo
 from zoo.lookup import lookup
 
-LIBRARIES = ("torch", "torch-geometric", "numpy", "scipy", "pyarrow")
 COLUMNS = (
     *("section", "work", "size", "seconds", "cpu_seconds", "peak_MiB", "increase_MiB"),
     *("time_exponent", "memory_exponent", "note"),
@@ -63,43 +56,20 @@ def main(
     sizes = SMOKE if smoke else Sizes()
     sizes = replace(sizes, rows=rows or sizes.rows)
     output = output or (None if smoke else RESULTS)
-    provenance = {
-        "machine": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": round(os.getloadavg()[0], 1),  # of the last minute: what else ran beside
-        "zoo": zoo.__version__,
-        **{library: importlib.metadata.version(library) for library in LIBRARIES},
-        "date": datetime.date.today().isoformat(),
-    }
+    made = provenance([*LIBRARIES, "pyarrow"])
     for section, module in chosen.items():
         measured = getattr(importlib.import_module(module), section)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             for row in measured(sizes, Path(temporary)):
                 print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
                 if output:
-                    replace_rows(output, [{"section": section, **row, **provenance}])
+                    replace_rows(output, [{"section": section, **row, **made}], ("work", "size"), COLUMNS)
     if output:
         print(f"written to {output}")
         if "labels" in chosen:
             from scale_labels import plot_labels
 
             print(f"and {plot_labels(output, output.with_suffix('.png'))}")
-
-
-def replace_rows(output: Path, measured: list[dict[str, Any]], columns: tuple[str, ...] = COLUMNS) -> None:
-    """Puts rows into the table in the place of those of the same work and size; these columns come first."""
-    kept: list[dict[str, Any]] = []
-    if output.is_file():
-        with output.open(newline="") as file:
-            kept = list(csv.DictReader(file))
-    same = {(row["work"], row["size"]) for row in measured}
-    table = [row for row in kept if (row["work"], row["size"]) not in same] + measured
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("w", newline="") as file:
-        names = list(dict.fromkeys([*columns, *(name for row in table for name in row)]))
-        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import math
 import platform
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +22,7 @@ from rich.text import Text
 from torch import Tensor
 from torch_geometric.data import Data
 
-from zoo._version import __version__
+from zoo._version import __version__, commit
 from zoo.breakdown import THIRDS, by_frequency, chance, frequency_thirds, mean_ap_of_labels, train_gap
 from zoo.counts import label_pairs
 from zoo.data import ImageDataset
@@ -78,7 +77,7 @@ def provenance(data: ImageDataset) -> dict[str, str]:
         "data_protocol": data.protocol,
         "date": datetime.date.today().isoformat(),
         "zoo": __version__,
-        "commit": _commit(),
+        "commit": commit(),
         **{library: importlib.metadata.version(library) for library in libraries},
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
@@ -380,24 +379,6 @@ class Comparison:
                 ],
             ),
         ]
-
-
-def _commit() -> str:
-    """Of the checkout that this code lies in, with a plus where files differ from it; empty where it is installed."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
-        return ""
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return described.stdout.strip()
 
 
 def _best(results: Sequence[Result]) -> Result:
