@@ -13,6 +13,7 @@ and a plot for each data set; the report of everything is ``accuracy.md`` and ``
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -22,12 +23,14 @@ from typing import Any
 
 import yaml
 from jsonargparse import auto_cli
+from positive_control import STRENGTHS, compare_simulated
 from rich.console import Console
 from table import replace_rows
 
 import zoo
-from zoo.document import Block, Heading, write_document
-from zoo.entry import BACKBONE, split_names
+from zoo.document import Block, Heading, Picture, Table, write_document
+from zoo.entry import BACKBONE, parse_entries, split_names
+from zoo.headroom import estimate_headroom
 from zoo.lookup import InputError, lookup, unknown
 from zoo.protocol import Protocol
 from zoo.report import Comparison
@@ -44,12 +47,16 @@ class Section:
         heads: entries without their backbone: ``mlgcn:conv=GATConv``.
         question: what they answer, for the report.
         controls: whether ``zoo.compare`` adds baselines and controls.
+        layers: whether the report tells how alike the labels become from layer to layer.
+        simulated: whether it is asked of the positive control's data, once, and not of the user's.
         protocol: what differs from the common protocol.
     """
 
     heads: list[str]
     question: str = ""
     controls: bool = False
+    layers: bool = False
+    simulated: bool = False
     protocol: dict[str, Any] = field(default_factory=dict)
 
 
@@ -125,34 +132,86 @@ def accuracy(
     chosen = {"overall": Section(split_names(heads), controls=True)} if heads else read_grid(Path(grid))
     if sections:
         chosen = {name: lookup("section", name, chosen) for name in sections}
-    console, blocks = Console(), list[Block]()
+    asked_of_data = {name: section for name, section in chosen.items() if not section.simulated}
+    blocks: list[Block] = []
+    report = Report(Path(output), Path(results), Console())
     with on_ray(ray, gpus_per_run):
-        for source in data.split(","):
+        for source in data.split(",") if asked_of_data else []:
             dataset = zoo.open_dataset(source)
             blocks.append(Heading(dataset.name, 1))
-            for name, section in chosen.items():
-                console.rule(f"{dataset.name}: {name}")
-                folder = Path(output) / dataset.name / name
+            for name, section in asked_of_data.items():
                 comparison = zoo.compare(
                     dataset,
                     entries(section.heads, backbones),
                     controls=section.controls,
                     protocol=replace(protocol, **section.protocol),
                     pretrained=pretrained,
-                    output=folder,
-                    runs=folder.parent / "runs",
+                    output=report.output / dataset.name / name,
+                    runs=report.output / dataset.name / "runs",
                     workers=workers,
                     ray=ray,
                     gpus_per_run=gpus_per_run,
                 )
-                console.print(comparison.table(), comparison.verdict(), sep="\n")
-                blocks += summary(name, section, comparison, folder)
-                rows = [{"section": name, **row} for row in comparison.rows()]
-                replace_rows(Path(results) / "accuracy.csv", rows, ("data", "section"))
-                if name == "overall":
-                    keep(folder, Path(results), dataset.name)
-    write_document(blocks, Path(output) / "accuracy", "Does the label graph help?")
-    print(f"Report: {Path(output) / 'accuracy.html'}   Table: {Path(results) / 'accuracy.csv'}")
+                blocks += report.take(name, section, comparison)
+    for name, section in chosen.items():
+        if not section.simulated:
+            continue
+        blocks.append(Heading("simulated evidence", 1))
+        for strength in STRENGTHS:
+            comparison = compare_simulated(
+                strength,
+                parse_entries(entries(section.heads, BACKBONE)),
+                replace(protocol, **section.protocol),
+                report.output / "simulated" / "runs",
+            )
+            blocks += report.take(name, section, comparison)
+    write_document(blocks, report.output / "accuracy", "Does the label graph help?")
+    print(f"Report: {report.output / 'accuracy.html'}   Table: {report.results / 'accuracy.csv'}")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where finished comparisons are shown and kept.
+
+    Attributes:
+        output: folder of the reports.
+        results: folder of the tables.
+        console: for those who wait.
+    """
+
+    output: Path
+    results: Path
+    console: Console
+
+    def take(self, name: str, section: Section, comparison: Comparison) -> list[Block]:
+        """Shows a comparison, keeps its rows, and returns what the report says of it."""
+        data = comparison.data.name
+        self.console.rule(f"{data}: {name}")
+        self.console.print(comparison.table(), comparison.verdict(), sep="\n")
+        tables = {name: comparison.rows()}
+        blocks = summary(name, section, comparison, self.output / data / name)
+        if name == "overall":
+            self._keep(self.output / data / name, data)
+            tables["headroom"] = [row := headroom(comparison)]
+            blocks.append(
+                f"Headroom: with all other labels known, a model of mAP {row['base_mAP']:.3f} could gain about "
+                f"{row['gain_over_baseline']:+.3f}, as estimated from the annotations. Where that is little, no label "
+                "graph can help."
+            )
+        for key, rows in tables.items():
+            lines = [{"section": key, **row} for row in rows]
+            replace_rows(self.results / "accuracy.csv", lines, ("data", "section"))
+        return blocks
+
+    def _keep(self, folder: Path, data: str) -> None:
+        """Copies a report's tables and plot to the results."""
+        self.results.mkdir(parents=True, exist_ok=True)
+        for file, ending in {
+            "results.csv": "_results.csv",
+            "trials.csv": "_trials.csv",
+            "comparison.png": ".png",
+        }.items():
+            shutil.copy(folder / file, self.results / f"{data}{ending}")
 
 
 def on_ray(address: str | None, gpus_per_run: float) -> contextlib.AbstractContextManager[None]:
@@ -167,22 +226,49 @@ def on_ray(address: str | None, gpus_per_run: float) -> contextlib.AbstractConte
 
 def summary(name: str, section: Section, comparison: Comparison, folder: Path) -> list[Block]:
     """What the report says of a section: its question, and everything but the protocol, which the CSV rows hold."""
-    shown = comparison.blocks({"Test mAP": folder / "comparison.png"})
-    own = [block for block in shown if block != shown[0]]
-    protocol = next(i for i, block in enumerate(own) if block == Heading("Protocol"))
-    pictures = [block for block in own[protocol:] if type(block).__name__ == "Picture"]
-    return [Heading(f"{name}: {section.question}" if section.question else name), *own[:protocol], *pictures]
+    title, *blocks = comparison.blocks({})
+    del title
+    blocks = blocks[: blocks.index(Heading("Protocol"))]
+    if section.layers:
+        blocks += similarities(comparison)
+    picture = folder / "comparison.png"
+    pictures = [Picture("Test mAP", picture)] if picture.is_file() else []
+    return [Heading(f"{name}: {section.question}" if section.question else name), *blocks, *pictures]
 
 
-def keep(folder: Path, results: Path, data: str) -> None:
-    """Copies a report's tables and plot to the results."""
-    results.mkdir(parents=True, exist_ok=True)
-    for file, ending in {
-        "results.csv": "_results.csv",
-        "trials.csv": "_trials.csv",
-        "comparison.png": ".png",
-    }.items():
-        shutil.copy(folder / file, results / f"{data}{ending}")
+def similarities(comparison: Comparison) -> list[Block]:
+    """How alike the labels become, layer by layer: over-smoothing."""
+    found = {
+        r.name: r.runs[0]["label_similarity"] for r in comparison.ranking if "label_similarity" in r.runs[0]
+    }
+    deepest = max(map(len, found.values()), default=0)
+    rows = [
+        [name, *(f"{value:.2f}" for value in layers), *[""] * (deepest - len(layers))]
+        for name, layers in found.items()
+    ]
+    return [
+        Heading("Over-smoothing"),
+        "Mean cosine similarity of two labels' vectors, as they come in and after each layer; 1 is all alike.",
+        Table(["model", "vectors", *(f"layer {i}" for i in range(1, deepest))], rows),
+    ]
+
+
+def headroom(comparison: Comparison) -> dict[str, Any]:
+    """A row: what knowing all other labels would add to the linear baseline, estimated from annotations alone."""
+    base = next(r.interval()[0] for r in comparison.results if r.name == f"linear-{r.name.split('-', 1)[1]}")
+    found = estimate_headroom(comparison.data.split("train").annotations, base=[base])
+    both = found.gains[0][1] if found.gains else math.nan
+    return {
+        "data": comparison.data.name,
+        "entry": "all other labels known",
+        "kind": "estimate",
+        "mAP": round(both, 6),
+        "base_mAP": round(base, 6),
+        "gain_over_baseline": round(both - base, 6),
+        "labels_alone_mAP": round(found.labels_alone, 6),
+        "chance": round(found.chance, 6),
+        **comparison.provenance,
+    }
 
 
 if __name__ == "__main__":
