@@ -16,7 +16,7 @@ from torch_geometric.data import Data
 
 from zoo.controls import control
 from zoo.graph import label_graph, unlinked_labels
-from zoo.heads import build_head, fold_head
+from zoo.heads import build_head, coupled, fold_head
 from zoo.heads.head import Head
 from zoo.lookup import InputError
 from zoo.metrics import mean_average_precision
@@ -92,7 +92,9 @@ def awake(graph: Data, **options: object) -> Head:
 
 @pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("options", [{}, {"steps": 1, "sharing": 0.4, "fading": 2.0}, {"steps": 6}])
-def test_logits_equal_the_formula(name, options, graph, weights, feature_map):
+@pytest.mark.parametrize("dense", [0.0, 2.0], ids=["by a matrix", "edge by edge"])
+def test_logits_equal_the_formula(name, options, dense, graph, weights, feature_map, monkeypatch):
+    monkeypatch.setattr(coupled, "DENSE", dense)
     head = awake(graph, **options)
     expected = FORMULAS[name](head, graph, weights, feature_map)
     torch.testing.assert_close(head(feature_map), expected, atol=1e-5, rtol=1e-4)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from scipy import stats
 
 from zoo.counts import LabelCounts
 from zoo.lookup import InputError, lookup
@@ -193,6 +192,8 @@ def _hypergeometric(
 
     SciPy's tails are the same, but take each pair by itself: a quarter of an hour for fifty million of them.
     """
+    from scipy import stats  # a second to import, which whoever builds a model would wait for
+
     total = np.ones(len(together))
     place, k, term = np.arange(len(together)), together.astype(float), np.ones(len(together))
     a, b, up = first.astype(float), second.astype(float), sign > 0
@@ -208,5 +209,7 @@ def _hypergeometric(
 
 
 def _binomial(together: np.ndarray, images: np.ndarray, share: np.ndarray, sign: np.ndarray) -> np.ndarray:
+    from scipy import stats
+
     above, below = stats.binom.sf(together - 1, images, share), stats.binom.cdf(together, images, share)
     return np.where(sign > 0, above, below)

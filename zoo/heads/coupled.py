@@ -20,6 +20,7 @@ photos that it was trained on a layer knows the labels too well. The head is thi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -35,6 +36,7 @@ from zoo.metrics import mean_average_precision
 CERTAIN = 20.0  # the logit of a known label: sigmoid(20) is 1 to eight digits, and half precision holds it
 SHARES = (1.0, 0.5, 0.25, 0.0)  # of the fitted strength; the first of those that do as well
 FITTED_ON = 4096  # images, at most, that the two numbers are fitted on
+DENSE = 1 / 16  # share of all pairs of labels from which on their edges are a matrix
 DIVERGED = 1e4  # a logit that says nothing but that training failed
 
 
@@ -113,11 +115,23 @@ class CoupledHead(Head):
         loops = self.edge_weight.masked_fill(source != target, 0)
         return couplings, torch.zeros_like(self.positives).index_add(0, target, loops)
 
+    def passing(self, weights: Float[Tensor, " M"]) -> Callable[[Float[Tensor, "L C"]], Float[Tensor, "L C"]]:
+        """What sums to each label what its neighbours tell it over edges of these weights.
+
+        Where a good part of all pairs are neighbours, as couplings of few labels are, it is one product with a matrix:
+        edge by edge that takes far longer.
+        """
+        if weights.size(0) < DENSE * self.num_labels**2:
+            return lambda x: self.propagate(x, self.edge_index, weights)
+        source, target = self.edge_index
+        matrix = weights.new_zeros(self.num_labels, self.num_labels).index_put((target, source), weights)
+        return lambda x: matrix.to(x) @ x
+
     def classifiers(self) -> Float[Tensor, "L D"]:
         own, target, (couplings, _) = self.linear.weight, self.edge_index[1], self.pairwise()
         heard = torch.zeros_like(self.positives).index_add(0, target, couplings.abs())
         share = self.sharing * self.fading / (self.fading + self.positives) / heard.clamp(min=1e-6)
-        return own + self.propagate(own, self.edge_index, couplings * share[target])
+        return own + self.passing(couplings * share[target])(own)
 
     def classifier_bias(self) -> Float[Tensor, " L"] | None:
         return self.linear.bias
@@ -143,7 +157,7 @@ class CoupledHead(Head):
             temperature: divides what the logits add to the labels' log-odds.
         """
         couplings, log_odds = self.pairwise()
-        prior = log_odds.sigmoid()
+        prior, told = log_odds.sigmoid(), self.passing(couplings)
         # log_odds + (logits - log_odds) / temperature; at a temperature of 1 the logits to the bit
         alone = logits.float() / temperature + log_odds * (1 - 1 / temperature)
         concluded = alone
@@ -151,7 +165,7 @@ class CoupledHead(Head):
             scores = concluded.sigmoid()
             if known is not None:
                 scores = torch.where(known >= 0, known.to(scores), scores)
-            news = self.propagate((scores - prior).T, self.edge_index, couplings).T
+            news = told((scores - prior).T).T
             concluded = alone + strength * news
         if known is not None:
             concluded = torch.where(known >= 0, CERTAIN * (2 * known.to(concluded) - 1), concluded)
