@@ -23,13 +23,13 @@ from typing import Any
 
 import yaml
 from jsonargparse import auto_cli
-from positive_control import STRENGTHS, compare_simulated
+from positive_control import STRENGTHS, positive_control
 from rich.console import Console
 from table import replace_rows
 
 import zoo
 from zoo.document import Block, Heading, Picture, Table, write_document
-from zoo.entry import BACKBONE, parse_entries, split_names
+from zoo.entry import BACKBONE, split_names
 from zoo.headroom import estimate_headroom
 from zoo.lookup import InputError, lookup, unknown
 from zoo.protocol import Protocol
@@ -48,11 +48,11 @@ class Section:
         question: what they answer, for the report.
         controls: whether ``zoo.compare`` adds baselines and controls.
         layers: whether the report tells how alike the labels become from layer to layer.
-        simulated: whether it is asked of the positive control's data, once, and not of the user's.
+        simulated: whether it is the positive control, which has data and entries of its own.
         protocol: what differs from the common protocol.
     """
 
-    heads: list[str]
+    heads: list[str] = field(default_factory=list)
     question: str = ""
     controls: bool = False
     layers: bool = False
@@ -76,7 +76,7 @@ def read_grid(path: Path) -> dict[str, Section]:
         raise InputError(f"{path}: expected sections by name, each with its heads")
     for name, section in found.items():
         known = list(Section.__dataclass_fields__)
-        if not isinstance(section, Mapping) or "heads" not in section:
+        if not isinstance(section, Mapping) or not ("heads" in section or section.get("simulated")):
             raise InputError(f"{path}: section {name!r} has no list of heads")
         for key in section:
             if key not in known:
@@ -158,13 +158,7 @@ def accuracy(
             continue
         blocks.append(Heading("simulated evidence", 1))
         for strength in STRENGTHS:
-            comparison = compare_simulated(
-                strength,
-                parse_entries(entries(section.heads, BACKBONE)),
-                replace(protocol, **section.protocol),
-                report.output / "simulated" / "runs",
-            )
-            blocks += report.take(name, section, comparison)
+            blocks += report.take(name, section, positive_control(strength, protocol.seeds))
     write_document(blocks, report.output / "accuracy", "Does the label graph help?")
     print(f"Report: {report.output / 'accuracy.html'}   Table: {report.results / 'accuracy.csv'}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -71,7 +71,6 @@ class Bench:
         protocol: what is the same for all runs.
         pretrained: the backbones' weights.
         workers: processes that read images.
-        features: frozen ones that are there already, by backbone and kind (:func:`zoo.features.features_kind`).
     """
 
     def __init__(
@@ -80,12 +79,11 @@ class Bench:
         protocol: Protocol,
         pretrained: bool | str | Path,
         workers: int,
-        features: Mapping[tuple[str, str], torch.Tensor] | None = None,
     ) -> None:
         self.data, self.protocol, self.pretrained, self.workers = data, protocol, pretrained, workers
         self._weights = str(pretrained) if isinstance(pretrained, bool) else file_digest(Path(pretrained))
         self._backbones: dict[str, Backbone] = {}
-        self._features = dict(features or {})
+        self._features: dict[tuple[str, str], torch.Tensor] = {}
         self._graphs: dict[str, Data] = {}
         self._drawn: dict[int, Drawn] = {}
 
