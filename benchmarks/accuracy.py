@@ -186,12 +186,16 @@ class Report:
         blocks = summary(name, section, comparison, self.output / data / name)
         if name == "overall":
             self._keep(self.output / data / name, data)
-            tables["headroom"] = [row := headroom(comparison)]
-            blocks.append(
-                f"Headroom: with all other labels known, a model of mAP {row['base_mAP']:.3f} could gain about "
-                f"{row['gain_over_baseline']:+.3f}, as estimated from the annotations. Where that is little, no label "
-                "graph can help."
-            )
+            try:
+                tables["headroom"] = [row := headroom(comparison)]
+            except InputError as error:  # too few photos to tell
+                blocks.append(f"Headroom: {error}")
+            else:
+                blocks.append(
+                    f"Headroom: with all other labels known, a model of mAP {row['base_mAP']:.3f} could gain about "
+                    f"{row['gain_over_baseline']:+.3f}, as estimated from the annotations. Where that is little, no "
+                    "label graph can help."
+                )
         for key, rows in tables.items():
             lines = [{"section": key, **row} for row in rows]
             replace_rows(self.results / "accuracy.csv", lines, ("data", "section"))

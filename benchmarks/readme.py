@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -57,30 +58,149 @@ def summary(data_sets: list[str]) -> str:
     return "\n".join(lines)
 
 
-def few_labels(data: str, known: str) -> str:
-    """Regimes in which a graph may help: what ``linear`` reaches, and what the others add to it."""
-    with (RESULTS / "few_labels.csv").open() as file:
-        found = [row for row in csv.DictReader(file) if (row["data"], row["known"]) == (data, known)]
-    regimes, entries = (list(dict.fromkeys(row[key] for row in found)) for key in ("regime", "entry"))
-    by_cell = {(row["entry"], row["regime"]): row for row in found}
+# Sections of accuracy.csv as the README's columns call them.
+COLUMNS = {
+    "photos-100": "100 photos",
+    "photos-tenth": "a tenth of the photos",
+    "rare": "2 positives",
+    "unseen": "never seen",
+    "known": "all photos",
+    "known-100": "100 photos",
+    "known-unseen": "never seen",
+}
 
-    def cell(entry: str, regime: str) -> str:
-        row = by_cell[entry, regime]
-        if entry == "linear":
+
+def accuracy(section: str, data: str) -> dict[str, dict[str, str]]:
+    """One section of the grid on one data set, by entry, best first."""
+    with (RESULTS / "accuracy.csv").open(newline="") as file:
+        found = [row for row in csv.DictReader(file) if (row["section"], row["data"]) == (section, data)]
+    return {short(row["entry"]): row for row in found}
+
+
+def regimes(data: str, *sections: str) -> str:
+    """Regimes in which a graph may help: mAP of the baselines, and what the others add to the best of them.
+
+    Where an entry of all annotations is not in a section, nothing was taken away, and the one without stands for it.
+    """
+    every = "graph.annotations=all"
+    found = {section: accuracy(section, data) for section in sections}
+    entries = list(dict.fromkeys(entry for rows in found.values() for entry in sorted(rows)))
+    baselines = [name for name in ("linear", "mlp") if name in entries]
+    graphs = sorted(name for name in entries if name not in baselines)
+    if any(every in name for name in graphs):
+        twins = {name.replace(f":{every}", "") for name in graphs if every in name}
+        graphs = [name for name in graphs if not (name in twins and name.endswith("shuffled"))]
+
+    def cell(entry: str, rows: dict[str, dict[str, str]]) -> str:
+        row = rows.get(entry) or rows.get(entry.replace(f":{every}", ""))
+        if row is None:
+            return "-"
+        if row["kind"] == "baseline":
             return f"{float(row['mAP']):.3f}"
-        return f"{float(row['gain_over_linear']):+.3f} ± {float(row['gain_half_width']):.3f}"
+        star = "\\*" if float(row["gain_holm"]) < 0.05 else ""
+        return f"{float(row['gain_over_baseline']):+.3f}{star} ± {float(row['gain_half_width']):.3f}"
 
-    chance = " | ".join(f"{float(by_cell['linear', regime]['chance']):.3f}" for regime in regimes)
+    chance = " | ".join(f"{float(next(iter(rows.values()))['chance']):.3f}" for rows in found.values())
     lines = [
-        f"| {data}, {'half of the labels known' if known == 'half' else 'nothing known'} | {' | '.join(regimes)} |",
-        "|---" * (len(regimes) + 1) + "|",
+        f"| {data} | {' | '.join(COLUMNS[section] for section in sections)} |",
+        "|---" * (len(sections) + 1) + "|",
         f"| chance | {chance} |",
     ]
-    for entry in entries:
-        name, comma, rest = entry.partition(",")
-        cells = " | ".join(cell(entry, regime) for regime in regimes)
-        lines.append(f"| `{name}`{comma}{rest} | {cells} |")
+    for entry in [*baselines, *graphs]:
+        cells = " | ".join(cell(entry, rows) for rows in found.values())
+        lines.append(f"| `{entry}` | {cells} |")
     return "\n".join(lines)
+
+
+def ablation(section: str, *data_sets: str) -> str:
+    """One question of the grid: test mAP of its entries, in brackets how much higher that of the training photos is."""
+    found = {data: accuracy(section, data) for data in data_sets}
+    lines = [f"| {section} | {' | '.join(data_sets)} |", "|---" * (len(data_sets) + 1) + "|"]
+    for entry in sorted(found[data_sets[0]]):
+        cells = " | ".join(
+            f"{interval(rows[entry])} ({float(rows[entry]['train_test_gap']):+.3f})"
+            for rows in found.values()
+        )
+        lines.append(f"| `{entry}` | {cells} |")
+    return "\n".join(lines)
+
+
+def depth(*data_sets: str) -> str:
+    """Over-smoothing: mAP, and how alike the labels become layer by layer."""
+    found = {data: accuracy("depth", data) for data in data_sets}
+    lines = [f"| depth | {' | '.join(data_sets)} |", "|---" * (len(data_sets) + 1) + "|"]
+    for entry, row in sorted(found[data_sets[0]].items()):
+        if not row["label_similarity"]:
+            continue
+        cells = []
+        for rows in found.values():
+            layers = json.loads(rows[entry]["label_similarity"])
+            cells.append(f"{interval(rows[entry])} ({', '.join(f'{value:.2f}' for value in layers)})")
+        lines.append(f"| `{entry}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def control() -> str:
+    """The positive control, a column for each strength of the evidence."""
+    with (RESULTS / "accuracy.csv").open(newline="") as file:
+        found = [row for row in csv.DictReader(file) if row["section"] == "positive-control"]
+    data_sets = sorted({row["data"] for row in found})
+    lines = [
+        f"| evidence | {' | '.join(name.rpartition('-')[2] for name in data_sets)} |",
+        "|---" * (len(data_sets) + 1) + "|",
+    ]
+    for entry in ("own evidence", "coupled", "coupled:graph=shuffled", "coupled:graph=identity"):
+        rows = [next(r for r in found if (r["data"], r["entry"]) == (data, entry)) for data in data_sets]
+        cells = (
+            f"{float(row['gain_over_baseline']):+.4f} ± {float(row['gain_half_width']):.4f}"
+            if row["gain_over_baseline"]
+            else f"{float(row['mAP']):.3f}"
+            for row in rows
+        )
+        name = f"`{entry}`" if entry.startswith("coupled") else entry
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def headroom(*data_sets: str) -> str:
+    """What all other labels would add to the linear layer."""
+    rows = [next(iter(accuracy("headroom", data).values())) for data in data_sets]
+    return "\n".join(
+        [
+            f"| | {' | '.join(data_sets)} |",
+            "|---" * (len(data_sets) + 1) + "|",
+            f"| mAP of `linear` | {' | '.join('{:.3f}'.format(float(row['base_mAP'])) for row in rows)} |",
+            "| all other labels known | "
+            + " | ".join(f"{float(row['gain_over_baseline']):+.3f}" for row in rows)
+            + " |",
+        ]
+    )
+
+
+def speed(*sections: str) -> str:
+    """Ratios of times, with the quartiles of their rounds."""
+    with (RESULTS / "speed.csv").open(newline="") as file:
+        found = [row for row in csv.DictReader(file) if row["section"] in sections]
+    lines = ["| work | against | size | ratio | goal |", "|---|---|---|---|---|"]
+    for row in found:
+        work = row["work"].partition(f" against {row['against']}")[0]
+        middle, low, high = (as_ratio(row[key]) for key in ("ratio", "ratio_low", "ratio_high"))
+        ratio = f"{middle} ({low}-{high})"
+        goal = f"{row['goal']}{'' if row['met'] == 'yes' else ', missed'}" if row["goal"] else ""
+        lines.append(f"| {work} | {row['against']} | {row['size']} | {ratio} | {goal} |")
+    first = found[0]
+    lines += [
+        "",
+        f"Median of the rounds' ratios, with their quartiles. {first['machine']}, {first['cores']} cores, "
+        f"{first['device']}, torch {first['torch']}.",
+    ]
+    return "\n".join(lines)
+
+
+def as_ratio(number: str) -> str:
+    """A ratio: 1.02, 0.43, 0.0041."""
+    value = float(number)
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def unseen_labels() -> str:
@@ -191,7 +311,17 @@ def two_digits(number: float) -> str:
 BLOCKS: dict[str, Callable[[list[str]], str]] = {
     "results": lambda names: table(*names),
     "summary": summary,
-    "few_labels": lambda names: "\n\n".join(few_labels(data, k) for k in ("none", "half") for data in names),
+    "few labels": lambda names: "\n\n".join(
+        regimes(data, "photos-100", "photos-tenth", "rare", "unseen") for data in names
+    ),
+    "known labels": lambda names: "\n\n".join(
+        regimes(data, "known", "known-100", "known-unseen") for data in names
+    ),
+    "ablation": lambda names: ablation(*names),
+    "depth": lambda names: depth(*names),
+    "positive control": lambda _: control(),
+    "headroom": lambda names: headroom(*names),
+    "speed": lambda names: speed(*names),
     "unseen_labels": lambda _: unseen_labels(),
     "fine_tuning": lambda _: fine_tuning(),
     "scale": lambda names: scale(*names),

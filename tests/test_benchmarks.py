@@ -60,6 +60,31 @@ def test_accuracy_runs_a_grid_and_keeps_its_tables(tmp_path):
     assert all(row["torch"] and row["fingerprint"] and row["seeds"] == "1" for row in table)
 
 
+def test_accuracy_asks_each_section_of_its_own_grid(tmp_path):
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(
+        "known:\n  heads: [linear, coupled]\n  protocol: {known: 0.5}\n"
+        "depth:\n  question: How deep?\n  layers: true\n  heads: ['mlgcn:widths=[8]']\n"
+    )
+    done = run(
+        "accuracy.py", "--data", str(colours(tmp_path)), "--grid", str(grid),
+        "--backbones", "test_efficientnet", "--pretrained", "false",
+        "--protocol.trials", "1", "--protocol.seeds", "2", "--protocol.epochs", "1",
+        "--output", str(tmp_path / "runs"), "--results", str(tmp_path / "results"),
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "results" / "accuracy.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["section"] for row in table] == ["known", "known", "depth"]
+    assert {row["known"] for row in table[:2]} == {"0.5"}
+    report = (tmp_path / "runs" / "accuracy.md").read_text()
+    assert "depth: How deep?" in report
+    assert "## Over-smoothing" in report
+    page = (tmp_path / "runs" / "accuracy.html").read_text()
+    assert page.count("data:image/png;base64") == 2, "a picture of each section that is asked of photos"
+
+
 def test_accuracy_says_in_one_line_what_is_wrong(tmp_path):
     done = run("accuracy.py", "--data", "openmojo", cwd=tmp_path)
     assert done.returncode != 0
