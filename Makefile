@@ -24,8 +24,12 @@ scatter: .venv/demo
 	$(BIN)/pip install --no-build-isolation torch-scatter
 	$(BIN)/zoo --version
 
+# The default of every benchmark that needs no photos of yours: hours.
 bench: .venv/demo
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/input_pipeline.py
 	$(BIN)/python benchmarks/coverage.py
 
 # The environment is made once, and again when the dependencies change.
