@@ -127,7 +127,9 @@ def test_the_readme_shows_it(smoke, monkeypatch):
     assert (
         len(
             re.findall(
-                r"^\| mlgcn step \|(?: [\d.]+ m?s, [\d.]+ MiB \|){3} -?[\d.]+, -?[\d.]+ \|$", text, re.MULTILINE
+                r"^\| mlgcn step \|(?: [\d.]+ m?s, [\d.]+ MiB \|){3} -?[\d.]+, -?[\d.]+ \|$",
+                text,
+                re.MULTILINE,
             )
         )
         == 1
