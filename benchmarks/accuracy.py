@@ -253,7 +253,10 @@ def similarities(comparison: Comparison) -> list[Block]:
 
 def headroom(comparison: Comparison) -> dict[str, Any]:
     """A row: what knowing all other labels would add to the linear baseline, estimated from annotations alone."""
-    base = next(r.interval()[0] for r in comparison.results if r.name == f"linear-{r.name.split('-', 1)[1]}")
+    linear = [r for r in comparison.results if r.name.startswith("linear-") and ":" not in r.name]
+    if not linear:
+        raise InputError("it is what a linear layer could gain, and none was compared")
+    base = linear[0].interval()[0]
     found = estimate_headroom(comparison.data.split("train").annotations, base=[base])
     both = found.gains[0][1] if found.gains else math.nan
     return {
