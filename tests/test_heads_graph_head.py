@@ -287,6 +287,7 @@ def test_residual_keeps_labels_apart_that_a_deep_stack_makes_alike():
         {"mlp_widths": [12]},
         {"conv": "SGConv", "hops": 3},
         {"conv": "SGConv", "widths": [], "bias": True},
+        {"conv": "SSGConv", "hops": 3},
     ],
     ids=str,
 )

@@ -13,6 +13,7 @@ The head runs on the meta device, which has shapes and no numbers, so that a lar
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,8 @@ def _count(
         head = build_head(name, num_features, labels, **options)
     head.to(device).eval()
     one, two = (
-        _flops(head, torch.zeros(images, num_features, map_size, map_size, device=device))
+        # In a copy: a head keeps what it need not compute twice.
+        _flops(copy.deepcopy(head), torch.zeros(images, num_features, map_size, map_size, device=device))
         for images in (1, 2)
     )
     return HeadCost(_num_parameters(head), flops_image=two - one, flops_once=2 * one - two)

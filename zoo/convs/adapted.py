@@ -9,10 +9,11 @@ import torch
 import torch_geometric.nn.conv as pyg
 from torch import Tensor, nn
 
+from zoo.convs.spread import SpreadThenLinear
 from zoo.lookup import InputError
 
 
-class PlainGCNConv(pyg.GCNConv):
+class PlainGCNConv(SpreadThenLinear, pyg.GCNConv):
     """``S x W`` without bias, from ML-GCN's start: W uniform in +-1/sqrt(out).
 
     The product is taken in the cheaper order: PyG's always propagates at the output width, which for the first
@@ -24,43 +25,34 @@ class PlainGCNConv(pyg.GCNConv):
         bound = out_channels**-0.5
         nn.init.uniform_(self.lin.weight, -bound, bound)
 
+    def spread(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+        return self.propagate(edge_index, x=x, edge_weight=edge_weight)
+
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
         if self.in_channels < self.out_channels:
-            return self.lin(self.propagate(edge_index, x=x, edge_weight=edge_weight))
-        return self.propagate(edge_index, x=self.lin(x), edge_weight=edge_weight)
-
-    def products(self, features: Tensor, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
-        """See :meth:`zoo.convs.spec.AdaptedConv.products`: ``features (S x W)^T = (S x (features W^T)^T)^T``."""
-        products = x @ (features @ self.lin.weight).T
-        return self.propagate(edge_index, x=products, edge_weight=edge_weight).T
+            return super().forward(x, edge_index, edge_weight)
+        return self.spread(self.lin(x), edge_index, edge_weight)
 
 
-class PlainSGConv(pyg.SGConv):
+class PlainSGConv(SpreadThenLinear, pyg.SGConv):
     """``S^K x W``; PyG's always normalises S."""
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+    def spread(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
         for _ in range(self.K):
             x = self.propagate(edge_index, x=x, edge_weight=edge_weight)
-        return self.lin(x)
-
-    def products(self, features: Tensor, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
-        """See :meth:`zoo.convs.spec.AdaptedConv.products`."""
-        products = x @ (features @ self.lin.weight).T
-        for _ in range(self.K):
-            products = self.propagate(edge_index, x=products, edge_weight=edge_weight)
-        return products.T + (features @ self.lin.bias)[:, None]
+        return x
 
 
-class PlainSSGConv(pyg.SSGConv):
+class PlainSSGConv(SpreadThenLinear, pyg.SSGConv):
     """``(alpha x + (1 - alpha) / K sum_k S^k x) W``; PyG's always normalises S."""
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+    def spread(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
         total = torch.zeros_like(x)
         power = x
         for _ in range(self.K):
             power = self.propagate(edge_index, x=power, edge_weight=edge_weight)
             total = total + power
-        return self.lin(self.alpha * x + (1 - self.alpha) / self.K * total)
+        return self.alpha * x + (1 - self.alpha) / self.K * total
 
 
 class PlainChebConv(pyg.ChebConv):

@@ -10,6 +10,7 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from zoo.convs.spread import SpreadThenLinear
 from zoo.lookup import InputError
 
 OPTIONS = ("hops", "attention_heads")
@@ -64,7 +65,7 @@ class AdaptedConv(nn.Module):
         self.as_edge_attr = spec.weight == "edge_attr"
         self.takes_x0 = spec.takes_x0
         self.in_channels = in_channels
-        self.has_products = hasattr(self.conv, "products")
+        self.has_products = isinstance(self.conv, SpreadThenLinear)
 
     def forward(
         self, x: Float[Tensor, "L in"], edge_index: Int[Tensor, "2 M"], edge_weight: Float[Tensor, " M"]
@@ -81,9 +82,5 @@ class AdaptedConv(nn.Module):
         edge_index: Int[Tensor, "2 M"],
         edge_weight: Float[Tensor, " M"],
     ) -> Float[Tensor, "B L"]:
-        """``features @ conv(x)^T`` without ``conv(x)``, for convolutions that have it (``has_products``).
-
-        A linear convolution passes the features' products with ``x`` from label to label, one number an image, in the
-        place of whole vectors.
-        """
+        """``features @ conv(x)^T`` without ``conv(x)``, for a :class:`SpreadThenLinear` (``has_products``)."""
         return self.conv.products(features, x, edge_index, edge_weight)  # type: ignore[operator]
