@@ -504,6 +504,23 @@ def test_known_labels_are_told_to_who_can_use_them_and_asked_of_nobody(photos, t
     assert not torch.equal(*told.targets)
 
 
+def test_a_model_is_chosen_by_what_is_known_at_test_time_too(photos, tmp_path):
+    models = [f"linear-{BACKBONE}", f"coupled-{BACKBONE}"]
+    plain = run(photos, tmp_path, models)
+    protocol = replace(QUICK, known=0.5)
+    told = run(photos, tmp_path, models, protocol=protocol)
+    truth = torch.from_numpy(photos.split("val").targets)
+    asker = bench.Bench(photos, protocol, False, 0)
+    for seed in range(protocol.seeds):
+        hidden = torch.rand(truth.shape, generator=torch.Generator().manual_seed(seed)) >= 0.5
+        asked = asker.question(seed, "val")
+        assert torch.equal(asked.targets, truth.where(hidden, -1))
+        assert torch.equal(asked.facts, truth.where(~hidden, -1))
+        for before, after in zip(plain.results, told.results, strict=True):
+            assert before.runs[seed]["best_epoch"] == after.runs[seed]["best_epoch"]
+            assert before.runs[seed]["val_mAP"] != after.runs[seed]["val_mAP"]
+
+
 def test_one_search_serves_whatever_is_known_at_test_time(photos, tmp_path, monkeypatch):
     spy = Spy(monkeypatch)
     run(photos, tmp_path, TWO[:1])

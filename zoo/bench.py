@@ -74,11 +74,7 @@ class Bench:
     """
 
     def __init__(
-        self,
-        data: ImageDataset,
-        protocol: Protocol,
-        pretrained: bool | str | Path,
-        workers: int,
+        self, data: ImageDataset, protocol: Protocol, pretrained: bool | str | Path, workers: int
     ) -> None:
         self.data, self.protocol, self.pretrained, self.workers = data, protocol, pretrained, workers
         self._weights = str(pretrained) if isinstance(pretrained, bool) else file_digest(Path(pretrained))
@@ -86,6 +82,7 @@ class Bench:
         self._features: dict[tuple[str, str], torch.Tensor] = {}
         self._graphs: dict[str, Data] = {}
         self._drawn: dict[int, Drawn] = {}
+        self._questions: dict[tuple[int, str], Question] = {}
 
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Everything that is slow, or can fail, before the first run."""
@@ -107,20 +104,24 @@ class Bench:
             self._drawn[seed] = replace(drawn, rows=of_all)
         return self._drawn[seed]
 
-    def question(self, seed: int) -> Question:
-        """What is asked of the test images: the labels that the regime is about, but for those that are known."""
-        test = self.data.split("test").with_purpose("ap")
-        targets, f1_targets = torch.from_numpy(test.targets), test.f1_targets()
-        asked = torch.zeros(targets.shape, dtype=torch.bool)
-        asked[:, self.drawn(seed).labels] = True
-        facts = None
-        if self.protocol.known:
-            known = (
-                torch.rand(asked.shape, generator=torch.Generator().manual_seed(seed)) < self.protocol.known
-            )
-            facts, asked = targets.where(known, -1), asked & ~known
-        of_f1 = None if f1_targets is None else torch.from_numpy(f1_targets).where(asked, -1)
-        return Question(targets.where(asked, -1), of_f1, facts)
+    def question(self, seed: int, split: str = "test") -> Question:
+        """What is asked of the images of a split, but for what is known: the labels that the regime is about.
+
+        For validation these are all labels, since of those that it is about there may be none to choose a model by.
+        """
+        if (seed, split) not in self._questions:
+            data = self.data.split(split).with_purpose("ap")
+            targets, f1_targets = torch.from_numpy(data.targets), data.f1_targets()
+            asked = torch.zeros(targets.shape, dtype=torch.bool)
+            asked[:, self.drawn(seed).labels if split == "test" else slice(None)] = True
+            facts = None
+            if self.protocol.known:
+                generator = torch.Generator().manual_seed(seed)
+                known = torch.rand(asked.shape, generator=generator) < self.protocol.known
+                facts, asked = targets.where(known, -1), asked & ~known
+            of_f1 = None if f1_targets is None else torch.from_numpy(f1_targets).where(asked, -1)
+            self._questions[seed, split] = Question(targets.where(asked, -1), of_f1, facts)
+        return self._questions[seed, split]
 
     def graph(self, entry: Entry, seed: int = 0) -> Data:
         """The label graph of an entry, before any control, from the annotations of training images."""
@@ -201,11 +202,9 @@ class Bench:
         }
         scores = None
         if request.test:
-            question = self.question(seed)
-            facts = question.facts if overrides(type(model.head), "refine") else None
-            scores, _ = compute_scores(module, self._loader(model, "test", recipe), known=facts)
-            scores = scores.nan_to_num(0.0)  # a run that diverged says nothing; its seed counts all the same
-            metrics = multilabel_metrics(scores, question.targets, f1_targets=question.f1_targets)
+            scores, metrics = self._answer(module, model, "test", recipe)
+            if protocol.known:  # it is known when a model is chosen, too
+                measured["val_mAP"] = self._answer(module, model, "val", recipe)[1]["mAP"]
             measured |= {f"test_{name}": value for name, value in metrics.items()}
             if protocol.freeze_backbone:  # else it would cost an epoch
                 measured["train_mAP"] = self._train_map(module, model, drawn)
@@ -215,6 +214,16 @@ class Bench:
         part = model.head if protocol.freeze_backbone else model
         weights = part.state_dict() if request.test and seed == 0 else None
         return Outcome(measured, scores, weights)
+
+    def _answer(
+        self, module: torch.nn.Module, model: MultiLabelClassifier, split: str, recipe: Recipe
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Scores (N, L) of a split's images and what they are worth, for the :meth:`question` of the recipe's seed."""
+        question = self.question(recipe.seed, split)
+        facts = question.facts if overrides(type(model.head), "refine") else None
+        scores, _ = compute_scores(module, self._loader(model, split, recipe), known=facts)
+        scores = scores.nan_to_num(0.0)  # a run that diverged says nothing; its seed counts all the same
+        return scores, multilabel_metrics(scores, question.targets, f1_targets=question.f1_targets)
 
     def _train_map(self, module: torch.nn.Module, model: MultiLabelClassifier, drawn: Drawn) -> float:
         """mAP of what it was trained on and is tested for: the gap to the test split is what over-fitting means."""

@@ -38,6 +38,7 @@ class Protocol:
             all regimes train as long.
         known: share of each test image's labels that is known when the others are predicted, drawn at random by a
             run's seed. All entries are tested on the others; heads that cannot take known labels do without them.
+            Models are chosen on validation under the same conditions.
     """
 
     trials: int = 6

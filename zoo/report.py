@@ -155,6 +155,7 @@ class Comparison:
             row: dict[str, Any] = {"data": self.data.name, "entry": result.name, "kind": result.kind}
             for metric in (key.removeprefix("test_") for key in first if key.startswith("test_")):
                 row[metric], row[f"{metric}_half_width"] = (round(v, 6) for v in result.interval(metric))
+            row["mAP_seeds"] = [round(value, 6) for value in result.values()]
             row["gain_over_baseline"], row["gain_half_width"] = (
                 (round(v, 6) for v in difference) if difference else ("", "")
             )
