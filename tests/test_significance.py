@@ -22,14 +22,14 @@ def test_counting_every_image_once_is_the_map():
     scores, targets = made_up(0, 1.0)
     scores = (scores * 20).round() / 20  # ties
     targets[torch.rand(targets.shape, generator=torch.Generator().manual_seed(3)) < 0.1] = -1
-    once = weighted_mean_ap(scores, targets, torch.ones(1, len(targets)))
+    once = weighted_mean_ap(scores, targets, np.ones((len(targets), 1), dtype=np.float32))
     assert once.item() == pytest.approx(mean_average_precision(scores, targets), abs=1e-6)
 
 
 def test_counting_an_image_twice_is_having_it_twice():
     scores, targets = made_up(0, 1.0)
     drawn = np.random.default_rng(0).integers(0, len(targets), size=(5, len(targets)))
-    times = torch.from_numpy(np.stack([np.bincount(row, minlength=len(targets)) for row in drawn])).float()
+    times = np.stack([np.bincount(row, minlength=len(targets)) for row in drawn], axis=1).astype(np.float32)
     expected = [mean_average_precision(scores[row], targets[row]) for row in drawn]
     assert weighted_mean_ap(scores, targets, times).tolist() == pytest.approx(expected, abs=1e-6)
 
@@ -106,3 +106,12 @@ def test_other_numbers_of_seeds_are_refused():
     scores, targets = made_up(0, 1.0)
     with pytest.raises(InputError, match="same seeds"):
         paired_gains([[scores]], [scores, scores], [targets])
+
+
+def test_a_label_without_positives_is_left_out():
+    scores, targets = made_up(0, 1.0)
+    expected = mean_average_precision(scores[:, 1:], targets[:, 1:])
+    for nothing in (0, -1):
+        targets[:, 0] = nothing
+        once = weighted_mean_ap(scores, targets, np.ones((len(targets), 1), dtype=np.float32))
+        assert once.item() == pytest.approx(expected, abs=1e-6)

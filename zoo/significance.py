@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
+import scipy.sparse as sp
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from zoo.lookup import InputError
 from zoo.progress import watched
 
 RESAMPLES = 1000
-CHUNK = 2**24  # counts weighed at once: bounds the memory
+CHUNK = 2**24  # counts weighed at once, which single precision holds exactly: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -85,24 +85,28 @@ def paired_gains(
     else:
         _, member = np.unique(groups, return_inverse=True)
         num_groups = int(member.max()) + 1
-    # How often each image and each seed is drawn, instead of the draws themselves: then nothing is sorted again.
-    drawn = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=resamples)[:, member]
+    # How often each image and each seed is drawn, instead of the draws themselves: then nothing is sorted again. The
+    # first column counts every image once.
+    parts = [np.ones((num_images, 1), dtype=np.float32)]
+    at_once = max(1, CHUNK // num_images)
+    for start in range(0, resamples, at_once):
+        size = min(at_once, resamples - start)
+        drawn = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=size)
+        parts.append(np.ascontiguousarray(drawn.T[member], dtype=np.float32))
     seeds = generator.multinomial(len(baseline), np.full(len(baseline), 1 / len(baseline)), size=resamples)
-    times = torch.from_numpy(np.concatenate([np.ones((1, num_images), dtype=np.int64), drawn])).float()
-    share = torch.from_numpy(seeds / len(baseline))
+    share = seeds / len(baseline)
 
-    def resampled(scores: Sequence[Tensor]) -> Float[Tensor, "R1 S"]:
-        parts = times.split(max(1, CHUNK // num_images))
+    def resampled(scores: Sequence[Tensor]) -> Float[np.ndarray, "R1 S"]:
         pairs = zip(scores, targets, strict=True)
-        return torch.stack(
-            [torch.cat([weighted_mean_ap(*pair, part) for part in parts]) for pair in pairs], dim=1
+        return np.stack(
+            [np.concatenate([weighted_mean_ap(*pair, part) for part in parts]) for pair in pairs], axis=1
         )
 
     reference = resampled(baseline)
     found: list[Gain] = []
     for scores in watched(models, "bootstrap"):
         difference = resampled(scores) - reference
-        spread = (difference[1:] * share).sum(1).numpy()
+        spread = (difference[1:] * share).sum(1)
         low, high = (float(end) for end in np.quantile(spread, (0.025, 0.975)))
         tail = int(min((spread <= 0).sum(), (spread >= 0).sum()))
         p = min(2 * (tail + 1) / (resamples + 1), 1.0)
@@ -112,27 +116,39 @@ def paired_gains(
 
 
 def weighted_mean_ap(
-    scores: Float[Tensor, "N L"], targets: Shaped[Tensor, "N L"], times: Float[Tensor, "R N"]
-) -> Float[Tensor, " R"]:
+    scores: Float[Tensor, "N L"], targets: Shaped[Tensor, "N L"], times: Float[np.ndarray, "N R"]
+) -> Float[np.ndarray, " R"]:
     """mAP with each image counted so many times, for R ways to count them; where all count once, the mAP.
 
     As :func:`zoo.metrics.average_precision`: tied scores are one threshold, unknown entries are left out, and so is a
-    label of which no positive is counted.
+    label of which no positive is counted. Precision is only asked for at the positives, so that between two of them no
+    more is needed than a sum, which a product with a sparse matrix takes for all R at once.
     """
-    total, number = torch.zeros(len(times), dtype=torch.float64), torch.zeros(len(times))
-    for label in range(scores.size(1)):
-        known = targets[:, label] >= 0
-        values, order = scores[known, label].sort(descending=True)
-        present = (targets[known, label] == 1)[order].float()
-        # The last place with the same score, where the threshold lies.
-        last = torch.searchsorted(-values, -values, right=True) - 1
-        weights = times[:, known][:, order]
-        positives = weights * present
-        precision = (positives.cumsum(1) / weights.cumsum(1).clamp(min=1))[:, last]
-        counted = positives.sum(1)
-        total += torch.where(counted > 0, (positives * precision).sum(1) / counted.clamp(min=1), 0.0)
-        number += (counted > 0).float()
+    total, number = np.zeros(times.shape[1]), np.zeros(times.shape[1])
+    for scores_of_label, targets_of_label in zip(scores.T.numpy(), targets.T.numpy(), strict=True):
+        known = np.flatnonzero(targets_of_label >= 0)
+        order = known[np.argsort(-scores_of_label[known], kind="stable")]
+        values, present = -scores_of_label[order], targets_of_label[order] == 1
+        # A threshold lies at each score of a positive: all images up to the last place with that score are above it.
+        ends, positives = np.unique(
+            np.searchsorted(values, values[present], side="right"), return_counts=True
+        )
+        above = np.cumsum(_sums(order, ends, times), axis=0)
+        right = _sums(order[present], np.cumsum(positives), times)
+        counted = right.sum(0)
+        weighed = (right * np.cumsum(right, axis=0) / np.maximum(above, 1)).sum(0, dtype=np.float64)
+        total += np.where(counted > 0, weighed / np.maximum(counted, 1), 0)
+        number += counted > 0
     return total / number
+
+
+def _sums(
+    images: Shaped[np.ndarray, " M"], ends: Shaped[np.ndarray, " T"], times: Float[np.ndarray, "N R"]
+) -> Float[np.ndarray, "T R"]:
+    """How often the images of each stretch are counted: those up to the first end, then up to the second, ..."""
+    starts = np.concatenate([[0], ends])
+    size = (len(ends), len(times))
+    return sp.csr_array((np.ones(starts[-1], dtype=times.dtype), images[: starts[-1]], starts), size) @ times
 
 
 def holm(p: Sequence[float]) -> list[float]:
