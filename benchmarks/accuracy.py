@@ -6,13 +6,14 @@
 
 The grid is sections x heads x backbones x data sets; ``accuracy.yaml`` holds the sections, each a question with the
 heads that answer it. What is finished is kept under ``--output`` and never run again, whichever section asks for it.
-``--results`` gets the rows of all (``accuracy.csv``), and of the section ``overall`` a table, the trials of the search
-and a plot for each data set; the report of everything is ``accuracy.md`` and ``accuracy.html`` in ``--output``.
+``--results`` gets the rows of all (``accuracy.csv``), and the trials of each data set's search in the section
+``overall``; the report of everything is ``accuracy.md`` and ``accuracy.html`` in ``--output``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import math
 import shutil
 import warnings
@@ -23,6 +24,7 @@ from typing import Any
 
 import yaml
 from jsonargparse import auto_cli
+from overview import plot_overview, shown
 from positive_control import STRENGTHS, positive_control
 from rich.console import Console
 from table import replace_rows
@@ -159,7 +161,9 @@ def accuracy(
         blocks.append(Heading("simulated evidence", 1))
         for strength in STRENGTHS:
             blocks += report.take(name, section, positive_control(strength, protocol.seeds))
-    write_document(blocks, report.output / "accuracy", "Does the label graph help?")
+    write_document(
+        [*report.overview([*chosen]), *blocks], report.output / "accuracy", "Does the label graph help?"
+    )
     print(f"Report: {report.output / 'accuracy.html'}   Table: {report.results / 'accuracy.csv'}")
 
 
@@ -171,21 +175,25 @@ class Report:
         output: folder of the reports.
         results: folder of the tables.
         console: for those who wait.
+        data_sets: names of those that it tells of.
     """
 
     output: Path
     results: Path
     console: Console
+    data_sets: dict[str, None] = field(default_factory=dict)
 
     def take(self, name: str, section: Section, comparison: Comparison) -> list[Block]:
         """Shows a comparison, keeps its rows, and returns what the report says of it."""
         data = comparison.data.name
+        self.data_sets[data] = None
         self.console.rule(f"{data}: {name}")
         self.console.print(comparison.table(), comparison.verdict(), sep="\n")
+        self.results.mkdir(parents=True, exist_ok=True)
         tables = {name: comparison.rows()}
         blocks = summary(name, section, comparison, self.output / data / name)
         if name == "overall":
-            self._keep(self.output / data / name, data)
+            shutil.copy(self.output / data / name / "trials.csv", self.results / f"{data}_trials.csv")
             try:
                 tables["headroom"] = [row := headroom(comparison)]
             except InputError as error:  # too few photos to tell
@@ -201,15 +209,17 @@ class Report:
             replace_rows(self.results / "accuracy.csv", lines, ("data", "section"))
         return blocks
 
-    def _keep(self, folder: Path, data: str) -> None:
-        """Copies a report's tables and plot to the results."""
-        self.results.mkdir(parents=True, exist_ok=True)
-        for file, ending in {
-            "results.csv": "_results.csv",
-            "trials.csv": "_trials.csv",
-            "comparison.png": ".png",
-        }.items():
-            shutil.copy(folder / file, self.results / f"{data}{ending}")
+    def overview(self, sections: list[str]) -> list[Block]:
+        """One picture of these sections of all data sets, where any of them belongs in it."""
+        with (self.results / "accuracy.csv").open(newline="") as file:
+            rows = [
+                row
+                for row in shown(list(csv.DictReader(file)))
+                if row["section"] in sections and row["data"] in self.data_sets
+            ]
+        if not rows:
+            return []
+        return [Picture("Overview", plot_overview(rows, self.output / "overview.png"))]
 
 
 def on_ray(address: str | None, gpus_per_run: float) -> contextlib.AbstractContextManager[None]:

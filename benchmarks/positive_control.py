@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,6 +95,44 @@ def coupled_logits(graph: Data, logits: Tensor, targets: Tensor, splits: np.ndar
         return head.refine(logits, None), float(head.strength)  # type: ignore[arg-type]
 
 
+def draw_runs(
+    data: ImageDataset, graph: Data | None, strength: float, seeds: int
+) -> tuple[list[dict[str, Any]], list[Tensor]]:
+    """What a comparison keeps of an entry: a row for each draw of the evidence, and the scores of its test images.
+
+    Args:
+        data: label vectors and splits.
+        graph: by which ``coupled`` concludes from label to label; None: the evidence is left as it is.
+        strength: of the evidence.
+        seeds: draws of it.
+    """
+    targets = torch.from_numpy(data.targets)
+    val, test = (torch.from_numpy(data.splits == split) for split in ("val", "test"))
+    runs, scores = [], []
+    for seed in range(seeds):
+        began = time.perf_counter()
+        logits, fitted = log_odds(data, strength, seed), 0.0
+        if graph is not None:
+            logits, fitted = coupled_logits(graph, logits, targets, data.splits)
+        found = logits.sigmoid()
+        metrics = multilabel_metrics(found[test], targets[test])
+        scores.append(found[test])
+        runs.append(
+            {
+                **{f"test_{key}": value for key, value in metrics.items()},
+                "val_mAP": mean_average_precision(found[val], targets[val]),
+                "best_epoch": 0,
+                "lr": "",
+                "weight_decay": "",
+                "parameters": 0,
+                "strength": fitted,
+                "seconds": time.perf_counter() - began,
+                "seed": seed,
+            }
+        )
+    return runs, scores
+
+
 def positive_control(strength: float, seeds: int = 5) -> Comparison:
     """Label graphs of COCO against each label's own evidence, and the controls of these graphs.
 
@@ -102,37 +141,17 @@ def positive_control(strength: float, seeds: int = 5) -> Comparison:
         seeds: draws of the evidence, the same for all.
     """
     data = simulated(strength)
-    targets, test = torch.from_numpy(data.targets), torch.from_numpy(data.splits == "test")
     # Counted from other photos than those that are tested.
     real = label_graph(data.split("train").label_counts(), edges="couplings", embeddings="onehot")
-    graphs = {"real": real, **{name: control(real, name) for name in ("shuffled", "identity")}}
-    results = []
-    for name, graph in {"own evidence": None, **graphs}.items():
-        runs, scores = [], []
-        for seed in range(seeds):
-            began = time.perf_counter()
-            logits, fitted = log_odds(data, strength, seed), 0.0
-            if graph is not None:
-                logits, fitted = coupled_logits(graph, logits, targets, data.splits)
-            found = logits.sigmoid()
-            metrics = multilabel_metrics(found[test], targets[test])
-            val = torch.from_numpy(data.splits == "val")
-            scores.append(found[test])
-            runs.append(
-                {
-                    **{f"test_{key}": value for key, value in metrics.items()},
-                    "val_mAP": mean_average_precision(found[val], targets[val]),
-                    "best_epoch": 0,
-                    "lr": "",
-                    "weight_decay": "",
-                    "parameters": 0,
-                    "strength": fitted,
-                    "seconds": time.perf_counter() - began,
-                    "seed": seed,
-                }
-            )
-        kinds = {"own evidence": "baseline", "real": "graph"}
-        shown = name if graph is None else "coupled" if name == "real" else f"coupled:graph={name}"
-        results.append(Result(shown, kinds.get(name, "control"), [], runs, scores))
+    entries = {
+        ("own evidence", "baseline"): None,
+        ("coupled", "graph"): real,
+        **{(f"coupled:graph={name}", "control"): control(real, name) for name in ("shuffled", "identity")},
+    }
+    results = [
+        Result(name, kind, [], *draw_runs(data, graph, strength, seeds))
+        for (name, kind), graph in entries.items()
+    ]
     protocol = {"epochs": 0, "evidence": strength, "seeds": seeds, "trials": 0, "threshold": 0.1}
-    return Comparison(data, results, protocol, None, [targets[test]] * seeds, provenance(data))
+    asked = [torch.from_numpy(data.split("test").targets)] * seeds
+    return Comparison(data, results, protocol, None, asked, provenance(data))

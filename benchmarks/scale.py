@@ -9,6 +9,7 @@ measured again.
 
 from __future__ import annotations
 
+import csv
 import importlib
 import tempfile
 from dataclasses import replace
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 from scale_process import SMOKE, Sizes
-from table import LIBRARIES, provenance, replace_rows
+from table import LIBRARIES, provenance, record
 
 from zoo.lookup import lookup
 
@@ -60,16 +61,17 @@ def main(
     for section, module in chosen.items():
         measured = getattr(importlib.import_module(module), section)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            for row in measured(sizes, Path(temporary)):
-                print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-                if output:
-                    replace_rows(output, [{"section": section, **row, **made}], ("work", "size"), COLUMNS)
+            rows_of_section = ({"section": section, **row} for row in measured(sizes, Path(temporary)))
+            for _ in record(rows_of_section, output, made, ("work", "size"), COLUMNS):
+                pass
     if output:
         print(f"written to {output}")
         if "labels" in chosen:
             from scale_labels import plot_labels
 
-            print(f"and {plot_labels(output, output.with_suffix('.png'))}")
+            with output.open(newline="") as file:
+                rows_of_labels = [row for row in csv.DictReader(file) if row["section"] == "labels"]
+            print(f"and {plot_labels(rows_of_labels, output.with_suffix('.png'))}")
 
 
 if __name__ == "__main__":

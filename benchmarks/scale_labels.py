@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -162,15 +161,13 @@ def train_labels(sizes: Sizes, folder: Path) -> Iterator[dict[str, Any]]:
     yield {"size": "{:,} images, {:,} labels".format(*sizes.trained), **measure(train_mlgcn, *sizes.trained)}
 
 
-def plot_labels(table: Path, path: Path) -> Path:
-    """Time and memory of the section ``labels`` against the number of labels, both logarithmic.
+def plot_labels(rows: Sequence[dict[str, str]], path: Path) -> Path:
+    """Time and memory against the number of labels, both logarithmic.
 
     Args:
-        table: the CSV.
+        rows: of ``scale.csv``, those of the section ``labels``.
         path: the picture to write.
     """
-    with table.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["section"] == "labels"]
     works = list(dict.fromkeys(row["work"] for row in rows))
     fits = {row["work"]: row for row in rows if row["time_exponent"]}
     names = {

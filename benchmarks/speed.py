@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 from speed_ratio import SMOKE, Sizes
-from table import provenance, replace_rows
+from table import provenance, record
 
 from zoo.lookup import InputError, lookup
 
@@ -66,15 +65,10 @@ def speed(
         measured = getattr(importlib.import_module(module), section)
         with console.status(section) as status:
             for device in ("cpu", "cuda") if cuda else ("cpu",):
-                for row in measured(sizes, device):
-                    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-                    line: dict[str, Any] = {"section": section, "device": name, **row}
-                    print(
-                        ", ".join(f"{key} {value}" for key, value in line.items() if value != ""), flush=True
-                    )
+                name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+                rows = ({"section": section, "device": name, **row} for row in measured(sizes, device))
+                for row in record(rows, output, made, ("section", "work", "size", "device"), COLUMNS):
                     status.update(f"{section}: after {row['work']}, {row['size']}")
-                    if output:
-                        replace_rows(output, [line | made], ("section", "work", "size", "device"), COLUMNS)
     if output:
         print(f"written to {output}")
 

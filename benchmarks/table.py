@@ -7,7 +7,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,32 @@ def provenance(libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
         **{library: importlib.metadata.version(library) for library in libraries},
         "date": datetime.date.today().isoformat(),
     }
+
+
+def record(
+    measured: Iterable[dict[str, Any]],
+    path: Path | None,
+    made: dict[str, Any],
+    same: Sequence[str],
+    columns: Sequence[str],
+) -> Iterator[dict[str, Any]]:
+    """Prints each row as soon as it is measured, and puts it into a table.
+
+    Args:
+        measured: the rows.
+        path: of the table; None: it is not kept.
+        made: :func:`provenance`, which follows each row.
+        same: see :func:`replace_rows`.
+        columns: likewise.
+
+    Yields:
+        The rows.
+    """
+    for row in measured:
+        print(", ".join(f"{key} {value}" for key, value in row.items() if value != ""), flush=True)
+        if path:
+            replace_rows(path, [row | made], same, columns)
+        yield row
 
 
 def replace_rows(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 # Threads that wait must sleep, not spin, as the command line has it. It has to be said before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -21,6 +23,7 @@ from zoo.annotations import Annotations
 from zoo.data import ImageDataset
 from zoo.graph import label_graph
 
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 COLOURS = ["red", "green", "blue"]
 
 # One tiny timm model for each layout of forward_features: (B, D, h, w), (B, h, w, D), tokens with and without
@@ -91,3 +94,10 @@ def pairwise_targets(
     probability = np.exp(energy - energy.max())
     drawn = np.random.default_rng(seed).choice(len(vectors), num_images, p=probability / probability.sum())
     return vectors[drawn].astype(np.int8)
+
+
+@pytest.fixture
+def benchmark_module(monkeypatch) -> Callable[[str], ModuleType]:
+    """Imports a script of ``benchmarks/`` by its name."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parent.parent
-
 
 @pytest.fixture
-def module(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    return importlib.import_module("positive_control")
+def module(benchmark_module):
+    return benchmark_module("positive_control")
 
 
 def test_the_label_vectors_are_cocos(module):

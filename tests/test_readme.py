@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 import sys
@@ -100,14 +99,34 @@ def test_counts_of_convolutions_and_backbones_are_right():
     assert len(timm.list_models()) >= checked
 
 
-def test_tables_are_the_results_on_disk():
-    spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "benchmarks" / "readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.rendered(README) == README, "run python benchmarks/readme.py"
+@pytest.fixture
+def readme(benchmark_module):
+    return benchmark_module("readme")
+
+
+def test_tables_are_the_results_on_disk(readme):
+    assert readme.rendered(README) == README, "run python benchmarks/readme.py"
     assert README.count("| `linear` | baseline |") >= 2
+
+
+def test_pictures_are_drawn_from_the_results_on_disk(readme):
+    shown = set(re.findall(r"!\[[^]]*\]\(benchmarks/results/(.*?)\)", README))
+    assert shown == {*readme.PICTURES}
+    for name, (rows_of, _) in readme.PICTURES.items():
+        picture = ROOT / "benchmarks" / "results" / name
+        assert readme.drawn_from(picture) == readme.digest(rows_of()), "run python benchmarks/readme.py"
+
+
+def test_a_picture_is_drawn_again_where_its_rows_changed(readme, tmp_path, monkeypatch):
+    readme.draw(tmp_path)
+    first = {name: (tmp_path / name).read_bytes() for name in readme.PICTURES}
+    changed = [row | {"gain_over_baseline": "0.3"} for row in readme.PICTURES["overview.png"][0]()]
+    monkeypatch.setitem(
+        readme.PICTURES, "overview.png", (lambda: changed, readme.PICTURES["overview.png"][1])
+    )
+    readme.draw(tmp_path)
+    second = {name: (tmp_path / name).read_bytes() for name in readme.PICTURES}
+    assert {name for name in first if first[name] != second[name]} == {"overview.png"}
 
 
 def test_files_that_it_links_to_exist():

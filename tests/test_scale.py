@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import math
 import os
 import re
@@ -117,12 +116,11 @@ def test_a_training_learns_and_an_evaluation_ends(smoke):
     assert all(float(row["peak_MiB"]) > 100 for row in (trained, evaluated))
 
 
-def test_the_readme_shows_it(smoke, monkeypatch):
+def test_the_readme_shows_it(smoke, benchmark_module, monkeypatch):
     table, folder = smoke
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    readme = importlib.import_module("readme")
-    monkeypatch.setattr(readme, "RESULTS", folder)
-    text = readme.rendered("<!-- scale: labels -->\n<!-- end -->\n<!-- scale: evaluation -->\n<!-- end -->")
+    readme = benchmark_module("readme")
+    monkeypatch.setattr(benchmark_module("readme_tables"), "RESULTS", folder)
+    text = readme.rendered("<!-- labels: all -->\n<!-- end -->\n<!-- scale: evaluation -->\n<!-- end -->")
     assert "| time, memory | 80 labels | 1,000 labels | 2,000 labels | exponents |" in text
     # Those of the table, whatever they are: sizes of a smoke run may fit a falling cost.
     fit = next(row for row in table if row["work"] == "mlgcn_step" and row["time_exponent"])

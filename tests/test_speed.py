@@ -79,13 +79,12 @@ def test_an_import_is_quick_and_help_quicker_than_what_it_leaves_out(table):
     assert float(rows["import zoo"]["ratio"]) < 0.5
 
 
-def test_the_reference_loop_agrees_with_scikit_learn(monkeypatch):
+def test_the_reference_loop_agrees_with_scikit_learn(benchmark_module):
     import numpy as np
     import torch
     from sklearn.metrics import average_precision_score
 
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from speed_process import loop_metrics
+    loop_metrics = benchmark_module("speed_process").loop_metrics
 
     generator = torch.Generator().manual_seed(0)
     targets = (torch.rand(60, 3, generator=generator) < 0.4).to(torch.int8)
@@ -94,11 +93,8 @@ def test_the_reference_loop_agrees_with_scikit_learn(monkeypatch):
     assert loop_metrics(scores, targets)["mAP"] == pytest.approx(expected)
 
 
-def test_a_head_is_timed_without_torch_scatter_in_a_process_of_its_own(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from speed_heads import Worker
-
-    with Worker("linear", "cpu") as worker:
+def test_a_head_is_timed_without_torch_scatter_in_a_process_of_its_own(benchmark_module):
+    with benchmark_module("speed_heads").Worker("linear", "cpu") as worker:
         assert worker.peak_MiB > 0
         worker.step()
         assert worker.process.poll() is None
