@@ -35,6 +35,7 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "unseen labels": accuracy.unseen_labels,
     "fine tuning": accuracy.fine_tuning,
     "speed": cost.speed,
+    "heads": cost.heads,
     "scale": cost.scale,
     "labels": cost.labels,
 }

@@ -18,6 +18,27 @@ def speed(*sections: str) -> str:
     return f"{table}\n\nMedian of the rounds' ratios, with their quartiles. {machine(found[0])}."
 
 
+def heads(_: str) -> str:
+    """Every head against the linear one: time, memory, parameters, FLOPs."""
+    found = read("speed", section="heads", device="cpu")
+    rows = [
+        [
+            f"`{row['work'].partition(',')[0]}`",
+            two_digits(float(row["ratio"])),
+            f"{int(row['peak_MiB']) - int(row['against_peak_MiB']):+d} MiB",
+            f"{two_digits(int(row['parameters']) / 1e6)} M",
+            f"{two_digits(int(row['flops_image']) / 1e6)} M",
+            f"{two_digits(int(row['flops_once']) / 1e6)} M",
+        ]
+        for row in sorted(found, key=lambda row: float(row["ratio"]))
+    ]
+    head = ["head", "time / `linear`", "memory - `linear`", "parameters", "FLOPs an image", "FLOPs a pass"]
+    return (
+        f"{markdown(head, rows)}\n\nForward and backward, {found[0]['size']}; `linear` takes "
+        f"{float(found[0]['against_seconds']) * 1e3:.1f} ms. {machine(found[0])}."
+    )
+
+
 def as_ratio(number: str) -> str:
     """A ratio: 1.02, 0.43, 0.0041."""
     value = float(number)

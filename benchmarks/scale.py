@@ -19,7 +19,7 @@ from jsonargparse import auto_cli
 from scale_process import SMOKE, Sizes
 from table import LIBRARIES, provenance, record
 
-from zoo.lookup import lookup
+from zoo.lookup import InputError, lookup
 
 COLUMNS = (
     *("section", "work", "size", "seconds", "cpu_seconds", "peak_MiB", "increase_MiB"),
@@ -37,7 +37,7 @@ SECTIONS = {
 }
 
 
-def main(
+def scale(
     sections: list[str] | None = None,
     smoke: bool = False,
     rows: int | None = None,
@@ -75,4 +75,7 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    try:
+        auto_cli(scale, as_positional=False)
+    except InputError as error:
+        raise SystemExit(f"scale: {error}") from None

@@ -194,7 +194,8 @@ class Worker:
         options = ["with" if scatter else "without", name, device]
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", WORKER, *options],
-            env={**os.environ, "PYTHONPATH": path},
+            # Of two that are measured in turn, the one that waits must leave the cores to the other.
+            env={**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

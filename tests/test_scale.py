@@ -141,4 +141,8 @@ def test_the_readme_shows_it(smoke, benchmark_module, monkeypatch):
 def test_it_says_what_is_wrong(tmp_path):
     done = run("--sections", "[label_row]", cwd=tmp_path)
     assert done.returncode != 0
-    assert "unknown section 'label_row'. Did you mean label_rows?" in done.stderr
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("scale: unknown section 'label_row'. Did you mean label_rows?")
+    )

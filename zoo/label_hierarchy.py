@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
 
 from zoo.annotations import NEGATIVE, POSITIVE, UNKNOWN, Annotations
 from zoo.counts import LabelCounts, LabelPair
@@ -24,6 +23,8 @@ def always_together(counts: LabelCounts, min_images: int = 10) -> list[tuple[str
     num_labels, (source, target, _) = len(counts.label_names), _certain(counts, min_images)
     both = np.isin(source * num_labels + target, target * num_labels + source)
     matrix = sp.coo_array((both[both], (source[both], target[both])), shape=(num_labels, num_labels))
+    from scipy.sparse.csgraph import connected_components  # it takes a fifth of a second to import
+
     _, number = connected_components(matrix, directed=False)
     members: dict[int, list[str]] = {}
     for label in np.unique(source[both]):

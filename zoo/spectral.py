@@ -12,7 +12,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
-from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 DENSE = 2000  # labels up to which all eigenvectors are computed; beyond, a few of them by Lanczos' method
@@ -46,6 +45,8 @@ def spectral(
     if num_labels <= max(DENSE, size + 1):
         values, vectors = np.linalg.eigh(adjacency.toarray())
     else:
+        from scipy.sparse.linalg import eigsh  # it takes a fifth of a second to import
+
         values, vectors = eigsh(adjacency, k=size, which="LA", v0=np.ones(num_labels))
     largest = np.argsort(-values, kind="stable")[:size]
     values, vectors = values[largest].clip(min=0), vectors[:, largest]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
 
 from zoo.counts import LabelCounts
 
@@ -49,6 +48,8 @@ def connectivity(counts: LabelCounts, thresholds: Sequence[float] = THRESHOLDS) 
     for threshold in thresholds:
         kept = pairs.data >= threshold
         edges = (kept[kept], (pairs.row[kept], pairs.col[kept]))
+        from scipy.sparse.csgraph import connected_components  # it takes a fifth of a second to import
+
         _, component = connected_components(sp.coo_array(edges, shape=pairs.shape), connection="weak")
         sizes = np.bincount(component)
         alone = tuple(counts.label_names[i] for i in np.flatnonzero(sizes[component] == 1))

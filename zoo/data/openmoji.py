@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Int8
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from zoo.annotations import Annotations
 from zoo.data.dataset import ImageDataset
@@ -146,6 +145,8 @@ def group_pictures(codes: list[str], pictures: list[bytes]) -> Int[np.ndarray, "
     drawing = np.unique(pictures, return_inverse=True)[1] + base.max() + 1
     nodes = drawing.max() + 1
     edges = coo_array((np.ones(len(codes)), (base, drawing)), shape=(nodes, nodes))
+    from scipy.sparse.csgraph import connected_components  # it takes a fifth of a second to import
+
     return connected_components(edges, directed=False)[1][base]
 
 
