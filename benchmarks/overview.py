@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.plots.page import GREY, PALETTE, add_panels, new_figure
+from zoo.plots.page import GREY, PALETTE, Axes, add_panels, new_figure
 
 Row = dict[str, str]
 
@@ -89,10 +89,10 @@ def plot_overview(rows: Sequence[Row], path: Path) -> Path:
     return path
 
 
-def _draw(axes: object, y: float, row: Row, colour: str) -> None:
+def _draw(axes: Axes, y: float, row: Row, colour: str) -> None:
     gain, half_width = float(row["gain_over_baseline"]), float(row["gain_half_width"] or "nan")
     filled = bool(row["gain_holm"]) and float(row["gain_holm"]) < 0.05
-    axes.errorbar(  # type: ignore[attr-defined]
+    axes.errorbar(
         [gain],
         [y],
         xerr=[half_width],

@@ -11,6 +11,7 @@ measured where there is one. A row of the table is replaced when the same work i
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -56,7 +57,9 @@ def speed(
         output: where the table goes; benchmarks/results/speed.csv by default.
     """
     chosen = {name: lookup("section", name, SECTIONS) for name in sections or SECTIONS}
-    sizes = Sizes(scatter=scatter) if not smoke else SMOKE
+    if scatter and not (scatter / "torch_scatter").is_dir():
+        raise InputError(f"{scatter} holds no torch_scatter: pip install --target {scatter} torch-scatter")
+    sizes = replace(SMOKE if smoke else Sizes(), scatter=scatter)
     output = output or (None if smoke else RESULTS)
     cuda = torch.cuda.is_available()
     made = {**provenance(), "threads": torch.get_num_threads()}

@@ -105,3 +105,9 @@ def test_it_says_what_is_wrong(tmp_path):
     done = run("--sections", "[inferrence]", cwd=tmp_path)
     assert done.returncode != 0
     assert "speed: unknown section 'inferrence'. Did you mean inference?" in done.stderr
+
+
+def test_it_says_where_there_is_no_torch_scatter(tmp_path):
+    done = run("--sections", "[scatter]", "--smoke", "true", "--scatter", str(tmp_path), cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1].startswith(f"speed: {tmp_path} holds no torch_scatter")
