@@ -17,8 +17,8 @@ SECTIONS = {
     "rare": "labels with 2 positives",
     "unseen": "labels never seen",
     "known": "half of the labels known",
-    "known-100": "... and 100 photos",
-    "known-unseen": "... for labels never seen",
+    "known-100": "half known, 100 photos",
+    "known-unseen": "half known, labels never seen",
 }
 KINDS = {
     "graph of the training photos": PALETTE[0],
@@ -69,8 +69,10 @@ def plot_overview(rows: Sequence[Row], path: Path) -> Path:
             2.4 + 2.1 * len(data_sets),
             0.9 + 0.52 * len(sections),
             "What a label graph adds to the best model without one",
-            "Difference in test mAP to the better baseline, chosen on validation as is the model of each kind; 95 % "
-            "interval over seeds. Filled: p below 0.05, corrected for all entries of the section.",
+            "Test mAP beyond that of the better baseline, chosen on validation as is the model of each kind; right of "
+            "the dashed line is better. Lines: 95 % intervals over seeds. Filled dots: unlikely to be chance (p < 0.05 "
+            "over photos and seeds, corrected for all models of a row). Baselines cannot take known labels; where "
+            "nothing was taken away, all annotations are those of the training photos.",
             [(kind, colour, "o") for kind, colour in KINDS.items()],
             panels=len(data_sets),
             sharex=True,
