@@ -92,7 +92,7 @@ def metrics(sizes: Sizes, device: str) -> Iterator[dict[str, Any]]:
     row |= {
         "work": "mAP and all F1s",
         "against": "a loop over labels and images",
-        "size": f"{num_images:,} images, {num_labels} labels",
+        "size": f"{num_images:,} images, {num_labels} labels, float32",
         "equal_to": float(f"{difference:.2g}"),
         "note": f"{1 / row['ratio']:,.0f} times faster, with scikit-learn's averages, which the loop leaves out",
     }
