@@ -13,7 +13,6 @@ heads that answer it. What is finished is kept under ``--output`` and never run 
 from __future__ import annotations
 
 import contextlib
-import csv
 import math
 import shutil
 import warnings
@@ -23,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import auto_cli
+from command import run_command
 from overview import plot_overview, shown
 from positive_control import STRENGTHS, positive_control
 from rich.console import Console
-from table import replace_rows
+from table import read_rows, replace_rows
 
 import zoo
 from zoo.document import Block, Heading, Picture, Table, write_document
@@ -211,12 +210,11 @@ class Report:
 
     def overview(self, sections: list[str]) -> list[Block]:
         """One picture of these sections of all data sets, where any of them belongs in it."""
-        with (self.results / "accuracy.csv").open(newline="") as file:
-            rows = [
-                row
-                for row in shown(list(csv.DictReader(file)))
-                if row["section"] in sections and row["data"] in self.data_sets
-            ]
+        rows = [
+            row
+            for row in shown(read_rows(self.results / "accuracy.csv"))
+            if row["section"] in sections and row["data"] in self.data_sets
+        ]
         if not rows:
             return []
         return [Picture("Overview", plot_overview(rows, self.output / "overview.png"))]
@@ -284,7 +282,4 @@ def headroom(comparison: Comparison) -> dict[str, Any]:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", category=FutureWarning)
-    try:
-        auto_cli(accuracy, as_positional=False)
-    except InputError as error:
-        raise SystemExit(f"accuracy: {error}") from None
+    run_command(accuracy)

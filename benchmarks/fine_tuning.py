@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import auto_cli
+from command import run_command
 
 import zoo
 from zoo.data import ImageDataset
 from zoo.entry import BACKBONE, Entry
 from zoo.graph import label_graph, unlinked_labels
 from zoo.heads import graph_edges, uses_graph
-from zoo.lookup import InputError
 from zoo.metrics import mean_interval
 from zoo.plots import plot_learning
 from zoo.recipe import Recipe
@@ -130,7 +129,4 @@ def write(rows: Sequence[Mapping[str, Any]], folder: Path, made: Mapping[str, An
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", category=FutureWarning)
-    try:
-        auto_cli(fine_tuning, as_positional=False)
-    except InputError as error:
-        raise SystemExit(f"fine_tuning: {error}") from None
+    run_command(fine_tuning)

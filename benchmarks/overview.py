@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.plots.page import GREY, PALETTE, Axes, add_panels, new_figure
+from table import Row
 
-Row = dict[str, str]
+from zoo.plots.page import GREY, PALETTE, Axes, add_panels, new_figure
 
 # Sections of the grid as people call them, from most to least that there is to learn from.
 SECTIONS = {
@@ -20,6 +20,7 @@ SECTIONS = {
     "known-100": "half known, 100 photos",
     "known-unseen": "half known, labels never seen",
 }
+EVERY = "graph.annotations=all"
 KINDS = {
     "graph of the training photos": PALETTE[0],
     "graph of all annotations": PALETTE[2],
@@ -34,7 +35,7 @@ def kind_of(row: Row) -> str | None:
         return None
     if row["kind"] == "control":
         return control
-    return every if "graph.annotations=all" in row["entry"] else training
+    return every if EVERY in row["entry"] else training
 
 
 def best_of_each_kind(rows: Sequence[Row]) -> list[tuple[str, Row]]:
@@ -49,7 +50,7 @@ def best_of_each_kind(rows: Sequence[Row]) -> list[tuple[str, Row]]:
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:
-    """The rows that the picture is drawn from."""
+    """Of the rows of ``accuracy.csv`` those of ``SECTIONS``, which the picture is drawn from."""
     return [row for row in rows if row["section"] in SECTIONS]
 
 
@@ -57,10 +58,9 @@ def plot_overview(rows: Sequence[Row], path: Path) -> Path:
     """What a label graph adds to the best baseline: a row for each question, a panel for each data set.
 
     Args:
-        rows: of ``accuracy.csv``; those of sections that are not in ``SECTIONS`` are left out.
+        rows: of ``accuracy.csv``, as :func:`shown` leaves them.
         path: the picture to write.
     """
-    rows = shown(rows)
     data_sets = list(dict.fromkeys(row["data"] for row in rows))
     sections = [name for name in SECTIONS if any(row["section"] == name for row in rows)]
     with new_figure(path) as figure:

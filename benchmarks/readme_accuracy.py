@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from overview import EVERY
 from readme_tables import Row, gain, interval, markdown, read, short
 
 from zoo.metrics import mean_interval
@@ -18,7 +19,6 @@ COLUMNS = {
     "known-100": "100 photos",
     "known-unseen": "never seen",
 }
-EVERY = "graph.annotations=all"
 
 
 def section_of(section: str, data: str) -> dict[str, Row]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from table import Row, read_rows
+
 RESULTS = Path(__file__).parent / "results"
-Row = dict[str, str]
 
 
 def read(name: str, **values: str) -> list[Row]:
     """The rows of a table of the results that have these values in the columns of that name."""
-    with (RESULTS / f"{name}.csv").open(newline="") as file:
-        return [
-            row for row in csv.DictReader(file) if all(row[key] == value for key, value in values.items())
-        ]
+    rows = read_rows(RESULTS / f"{name}.csv")
+    return [row for row in rows if all(row[key] == value for key, value in values.items())]
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

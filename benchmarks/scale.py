@@ -9,17 +9,16 @@ measured again.
 
 from __future__ import annotations
 
-import csv
 import importlib
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from jsonargparse import auto_cli
+from command import run_command
 from scale_process import SMOKE, Sizes
-from table import LIBRARIES, provenance, record
+from table import LIBRARIES, provenance, read_rows, record
 
-from zoo.lookup import InputError, lookup
+from zoo.lookup import lookup
 
 COLUMNS = (
     *("section", "work", "size", "seconds", "cpu_seconds", "peak_MiB", "increase_MiB"),
@@ -69,13 +68,9 @@ def scale(
         if "labels" in chosen:
             from scale_labels import plot_labels
 
-            with output.open(newline="") as file:
-                rows_of_labels = [row for row in csv.DictReader(file) if row["section"] == "labels"]
+            rows_of_labels = [row for row in read_rows(output) if row["section"] == "labels"]
             print(f"and {plot_labels(rows_of_labels, output.with_suffix('.png'))}")
 
 
 if __name__ == "__main__":
-    try:
-        auto_cli(scale, as_positional=False)
-    except InputError as error:
-        raise SystemExit(f"scale: {error}") from None
+    run_command(scale)

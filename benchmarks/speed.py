@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jsonargparse import auto_cli
+from command import run_command
 from rich.console import Console
 from speed_ratio import SMOKE, Sizes
 from table import provenance, record
@@ -77,7 +77,4 @@ def speed(
 
 
 if __name__ == "__main__":
-    try:
-        auto_cli(speed, as_positional=False)
-    except InputError as error:
-        raise SystemExit(f"speed: {error}") from None
+    run_command(speed)

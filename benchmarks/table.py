@@ -13,6 +13,7 @@ from typing import Any
 
 from zoo._version import __version__, commit
 
+Row = dict[str, str]
 LIBRARIES = ("torch", "torch-geometric", "timm", "numpy", "scipy")
 
 
@@ -27,6 +28,12 @@ def provenance(libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
         **{library: importlib.metadata.version(library) for library in libraries},
         "date": datetime.date.today().isoformat(),
     }
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a table."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def record(
@@ -68,8 +75,7 @@ def replace_rows(
     """
     kept: list[dict[str, Any]] = []
     if path.is_file():
-        with path.open(newline="") as file:
-            kept = list(csv.DictReader(file))
+        kept = [*read_rows(path)]
     replaced = {tuple(row[key] for key in same) for row in measured}
     table = [row for row in kept if tuple(row[key] for key in same) not in replaced] + measured
     names = dict.fromkeys([*columns, *(key for row in table for key in row)])

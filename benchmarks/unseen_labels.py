@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
+from command import run_command
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -340,7 +340,4 @@ def _table(lines: list[dict[str, Any]], backbone: str) -> Table:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", category=FutureWarning)
-    try:
-        auto_cli(unseen_labels, as_positional=False)
-    except InputError as error:
-        raise SystemExit(f"unseen_labels: {error}") from None
+    run_command(unseen_labels)

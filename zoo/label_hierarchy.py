@@ -20,11 +20,11 @@ from zoo.lookup import unknown
 
 def always_together(counts: LabelCounts, min_images: int = 10) -> list[tuple[str, ...]]:
     """Labels that are on the same images: each implies the others, on at least so many images."""
+    from scipy.sparse.csgraph import connected_components  # it takes a fifth of a second to import
+
     num_labels, (source, target, _) = len(counts.label_names), _certain(counts, min_images)
     both = np.isin(source * num_labels + target, target * num_labels + source)
     matrix = sp.coo_array((both[both], (source[both], target[both])), shape=(num_labels, num_labels))
-    from scipy.sparse.csgraph import connected_components  # it takes a fifth of a second to import
-
     _, number = connected_components(matrix, directed=False)
     members: dict[int, list[str]] = {}
     for label in np.unique(source[both]):

@@ -44,12 +44,12 @@ class Connectivity:
 
 def connectivity(counts: LabelCounts, thresholds: Sequence[float] = THRESHOLDS) -> list[Connectivity]:
     """Edges, isolated labels and components at each threshold."""
+    from scipy.sparse.csgraph import connected_components  # it takes a fifth of a second to import
+
     pairs, rows = counts.p_column_given_row().tocoo(), []
     for threshold in thresholds:
         kept = pairs.data >= threshold
         edges = (kept[kept], (pairs.row[kept], pairs.col[kept]))
-        from scipy.sparse.csgraph import connected_components  # it takes a fifth of a second to import
-
         _, component = connected_components(sp.coo_array(edges, shape=pairs.shape), connection="weak")
         sizes = np.bincount(component)
         alone = tuple(counts.label_names[i] for i in np.flatnonzero(sizes[component] == 1))

@@ -10,7 +10,6 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from zoo.convs.spread import SpreadThenLinear
 from zoo.lookup import InputError
 
 OPTIONS = ("hops", "attention_heads")
@@ -65,7 +64,6 @@ class AdaptedConv(nn.Module):
         self.as_edge_attr = spec.weight == "edge_attr"
         self.takes_x0 = spec.takes_x0
         self.in_channels = in_channels
-        self.has_products = isinstance(self.conv, SpreadThenLinear)
 
     def forward(
         self, x: Float[Tensor, "L in"], edge_index: Int[Tensor, "2 M"], edge_weight: Float[Tensor, " M"]
@@ -74,13 +72,3 @@ class AdaptedConv(nn.Module):
         x = self.resize(x)
         inputs = (x, x) if self.takes_x0 else (x,)
         return self.conv(*inputs, edge_index, edge_weight[:, None] if self.as_edge_attr else edge_weight)
-
-    def products(
-        self,
-        features: Float[Tensor, "B out"],
-        x: Float[Tensor, "L in"],
-        edge_index: Int[Tensor, "2 M"],
-        edge_weight: Float[Tensor, " M"],
-    ) -> Float[Tensor, "B L"]:
-        """``features @ conv(x)^T`` without ``conv(x)``, for a :class:`SpreadThenLinear` (``has_products``)."""
-        return self.conv.products(features, x, edge_index, edge_weight)  # type: ignore[operator]

@@ -133,6 +133,8 @@ def group_pictures(codes: list[str], pictures: list[bytes]) -> Int[np.ndarray, "
     Returns:
         A group number for each picture.
     """
+    from scipy.sparse.csgraph import connected_components  # it takes a fifth of a second to import
+
     bases = [
         "-".join(
             f"{point:X}" for point in _code_points(code) if point not in SKIN_TONES and point != RIGHTWARDS
@@ -145,8 +147,6 @@ def group_pictures(codes: list[str], pictures: list[bytes]) -> Int[np.ndarray, "
     drawing = np.unique(pictures, return_inverse=True)[1] + base.max() + 1
     nodes = drawing.max() + 1
     edges = coo_array((np.ones(len(codes)), (base, drawing)), shape=(nodes, nodes))
-    from scipy.sparse.csgraph import connected_components  # it takes a fifth of a second to import
-
     return connected_components(edges, directed=False)[1][base]
 
 

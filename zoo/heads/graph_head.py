@@ -32,6 +32,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import JumpingKnowledge
 
 from zoo.convs import build_conv, conv_name, conv_spec
+from zoo.convs.spread import SpreadThenLinear
 from zoo.heads.head import Head, label_vectors, with_means
 from zoo.lookup import InputError, lookup
 
@@ -159,13 +160,13 @@ class GraphHead(Head):
         edges = self.weighted_edges()
         *_, x = self._layers(edges, len(self.convs) - 1)
         x = F.leaky_relu(x, 0.2) if len(self.convs) > 1 else x
-        logits = self.convs[-1].products(features, x, *edges)  # type: ignore[operator]
+        logits = self.convs[-1].conv.products(features, x, *edges)  # type: ignore[operator, union-attr]
         logits = logits if self.gain is None else self.gain * logits
         return logits if self.bias is None else logits + self.bias
 
     def _products_are_cheaper(self, batch_size: int) -> bool:
         last = self.convs[-1]
-        if self.shortcuts or self.join is not None or not last.has_products:
+        if self.shortcuts or self.join is not None or not isinstance(last.conv, SpreadThenLinear):
             return False
         if type(self).classifiers is not GraphHead.classifiers:  # a subclass makes them in a way of its own
             return False
